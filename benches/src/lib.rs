@@ -1,0 +1,1 @@
+//! Criterion micro-benchmarks of Ashlar live in `benches/`.

@@ -1,0 +1,1 @@
+//! The buffer pool: the engine's own virtual memory. It knows pages, not keys.

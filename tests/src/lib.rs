@@ -1,0 +1,1 @@
+//! Models, workloads and the crash harness of Ashlar, for its integration tests.

@@ -1,0 +1,3 @@
+//! The command `ashlar`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One logical, redo-only log. It knows records, not keys.
