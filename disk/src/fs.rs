@@ -17,6 +17,7 @@
 use crate::words::Words;
 use crate::{AlignedBuf, ArenaSlice, BlockSize, Error, Result};
 use std::fmt::Debug;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -174,6 +175,9 @@ pub enum Buffer {
     Heap(AlignedBuf),
     /// A piece of an arena, kept alive by the arena's count.
     Arena(ArenaSlice),
+    /// A piece (bytes, whole blocks) of memory that several transfers share: for writes only, since a shared buffer must not
+    /// change.
+    Shared(Arc<AlignedBuf>, Range<usize>),
 }
 
 impl Buffer {
@@ -182,6 +186,7 @@ impl Buffer {
         match self {
             Buffer::Heap(buf) => buf.words(),
             Buffer::Arena(slice) => slice.words(),
+            Buffer::Shared(buf, range) => &buf.words()[range.start / 8..range.end / 8],
         }
     }
 }
