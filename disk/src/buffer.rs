@@ -124,7 +124,7 @@ mod tests {
     fn memory_is_aligned_zeroed_and_rounded_up() {
         for len in [0, 1, 4096, 4097, 8192, 12288, 65536, 1 << 20] {
             let buf = AlignedBuf::zeroed(len);
-            assert!(buf.len() >= len.max(1) && buf.len() % 4096 == 0);
+            assert!(buf.len() >= len.max(1) && buf.len().is_multiple_of(4096));
             assert_eq!(buf.as_ptr() as usize % buf.len().next_power_of_two().min(BLOCK_SIZE_MAX), 0);
             assert!(buf.iter().all(|&b| b == 0));
         }

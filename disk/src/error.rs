@@ -88,7 +88,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file ended before a transfer did: something else has cut it short.
-    #[error("{path} ends at byte {end}, but {wanted} bytes at byte {offset} were to be there: it was cut short by something else")]
+    #[error(
+        "{path} ends at byte {end}, but {wanted} bytes at byte {offset} were to be there: it was cut short by something else"
+    )]
     Short {
         /// Which file.
         path: PathBuf,
@@ -100,7 +102,9 @@ pub enum Error {
         end: u64,
     },
     /// A transfer's memory, offset or length is not a multiple of what the file needs.
-    #[error("{path} needs direct I/O in multiples of {needed} bytes, but the database's block is {block} bytes: copy it to another device, or open with IoMode::Buffered")]
+    #[error(
+        "{path} needs direct I/O in multiples of {needed} bytes, but the database's block is {block} bytes: copy it to another device, or open with IoMode::Buffered"
+    )]
     Alignment {
         /// Which file.
         path: PathBuf,

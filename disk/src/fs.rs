@@ -254,12 +254,12 @@ pub fn check_transfer(path: &Path, block: BlockSize, offset: u64, buffers: &[&Wo
     let mut len = 0;
     for words in buffers {
         let bytes = size_of_val(*words);
-        if bytes == 0 || bytes % unit != 0 || words.as_ptr() as usize % BLOCK_MEMORY_ALIGN != 0 {
+        if bytes == 0 || bytes % unit != 0 || !(words.as_ptr() as usize).is_multiple_of(BLOCK_MEMORY_ALIGN) {
             return Err(Error::Alignment { path: path.to_owned(), needed: unit, block: bytes });
         }
         len += bytes as u64;
     }
-    if offset % unit as u64 != 0 || len == 0 {
+    if !offset.is_multiple_of(unit as u64) || len == 0 {
         return Err(Error::Alignment { path: path.to_owned(), needed: unit, block: (offset % unit as u64) as usize });
     }
     Ok(len)

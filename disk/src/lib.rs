@@ -14,15 +14,18 @@ compile_error!(
      The seam for another system is the trait `Fs` in this crate."
 );
 
+pub mod arena;
 pub mod buffer;
 pub mod error;
+pub mod fork_guard;
 pub mod fs;
+mod mapping;
 pub mod words;
 
-
+pub use arena::{Arena, ArenaSlice, Reserved};
 pub use buffer::{AlignedBuf, BLOCK_SIZE_MIN, BlockSize};
 pub use error::{Error, Op, Result};
 pub use fs::{
-    Access, Alignment, Buffer, Completed, Create, Durability, File, Fs, IoMode, Lock, LockMode, OpenHow, Queue, QueueKind, SyncKind,
-    Transfer, TransferOp,
+    Access, Alignment, Buffer, Completed, Create, Durability, File, Fs, IoMode, Lock, LockMode, OpenHow, Queue, QueueKind,
+    SyncKind, Transfer, TransferOp,
 };

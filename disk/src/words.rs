@@ -8,7 +8,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[cfg(target_endian = "big")]
-compile_error!("Ashlar's on-disk format is little-endian and its page access relies on that; big-endian machines are not supported");
+compile_error!(
+    "Ashlar's on-disk format is little-endian and its page access relies on that; big-endian machines are not supported"
+);
 
 /// Memory of a transfer. Byte length is `8 * words.len()`.
 pub type Words = [AtomicU64];
