@@ -20,6 +20,7 @@ pub mod error;
 pub mod fork_guard;
 pub mod fs;
 mod mapping;
+pub mod sync;
 pub mod words;
 
 pub use arena::{Arena, ArenaSlice, Reserved};

@@ -1,0 +1,55 @@
+//! Threads.
+
+use crate::{Error, Op, Result};
+use std::path::Path;
+
+/// A thread ended by a panic, with what it said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("thread {thread} panicked: {message}")]
+pub struct Panicked {
+    /// The thread's name.
+    pub thread: String,
+    /// The panic's message, as far as it is text.
+    pub message: String,
+}
+
+/// A started thread. Dropping the handle lets it run on by itself.
+#[derive(Debug)]
+pub struct JoinHandle {
+    name: String,
+    handle: std::thread::JoinHandle<()>,
+}
+
+/// Starts a thread. The operating system's refusal is an [`Error::Io`] of [`Op::Thread`] that names the thread.
+pub fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> Result<JoinHandle> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    let handle = builder.spawn(f).map_err(|e| Error::from_io(Op::Thread, Path::new(name), None, &e))?;
+    Ok(JoinHandle { name: name.to_owned(), handle })
+}
+
+impl JoinHandle {
+    /// Waits for the thread's end.
+    pub fn join(self) -> std::result::Result<(), Panicked> {
+        self.handle.join().map_err(|payload| Panicked { thread: self.name, message: message_of(&*payload) })
+    }
+
+    /// Whether the thread has ended, so that [`join`](Self::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// The thread's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The text of a panic's payload.
+fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)").to_owned()
+}
+
+/// A point where a simulation may switch threads; nothing in production.
+#[inline]
+pub fn yield_point() {}
