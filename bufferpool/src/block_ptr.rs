@@ -79,7 +79,9 @@ impl BlockPtr {
 fn length_code(blocks: u32) -> Option<u32> {
     match blocks {
         1..=EXACT_MAX => Some(blocks - 1),
-        32.. if blocks.is_power_of_two() => Some(EXACT_MAX + blocks.trailing_zeros() - 5).filter(|&code| u64::from(code) <= CODE_MASK),
+        32.. if blocks.is_power_of_two() => {
+            Some(EXACT_MAX + blocks.trailing_zeros() - 5).filter(|&code| u64::from(code) <= CODE_MASK)
+        }
         _ => None,
     }
 }
@@ -105,7 +107,10 @@ mod tests {
         let lengths = (1..=16).chain((5..=20).map(|power| 1 << power));
         for (code, blocks) in lengths.enumerate() {
             let pointer = BlockPtr::new(BlockPtr::ADDRESS_END - 1, blocks, 0xFFFF_FFFF).expect("a length with a code");
-            assert_eq!((pointer.address(), pointer.blocks(), pointer.crc()), (BlockPtr::ADDRESS_END - 1, blocks, BlockPtr::CRC_MASK));
+            assert_eq!(
+                (pointer.address(), pointer.blocks(), pointer.crc()),
+                (BlockPtr::ADDRESS_END - 1, blocks, BlockPtr::CRC_MASK)
+            );
             assert_eq!(pointer.to_bits() >> CODE_SHIFT & CODE_MASK, code as u64);
             assert_eq!(BlockPtr::from_bits(pointer.to_bits()), Some(pointer));
         }
@@ -123,7 +128,9 @@ mod tests {
 
     #[test]
     fn lengths_round_up_to_one_with_a_code() {
-        for (blocks, rounded) in [(0, Some(1)), (16, Some(16)), (17, Some(32)), (33, Some(64)), (1 << 20, Some(1 << 20)), ((1 << 20) + 1, None)] {
+        for (blocks, rounded) in
+            [(0, Some(1)), (16, Some(16)), (17, Some(32)), (33, Some(64)), (1 << 20, Some(1 << 20)), ((1 << 20) + 1, None)]
+        {
             assert_eq!(BlockPtr::round_up_blocks(blocks), rounded, "{blocks} blocks");
         }
         assert_eq!(BlockPtr::round_up_blocks(u32::MAX), None);

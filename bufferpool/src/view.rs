@@ -320,6 +320,7 @@ impl PageMut {
     }
 
     /// Makes this page's bytes those of `from`.
+    #[expect(dead_code)]
     pub(crate) fn copy_page(&mut self, from: PageView<'_>) {
         words::copy(from.words, &self.words);
     }
