@@ -17,11 +17,13 @@ mod condvar;
 mod mutex;
 pub mod park;
 mod random;
+pub mod simulation;
 mod thread;
 mod time;
 
 pub use condvar::Condvar;
 pub use mutex::{Mutex, MutexGuard};
 pub use random::random_u64;
+pub use simulation::simulate;
 pub use thread::{JoinHandle, Panicked, spawn, yield_point};
 pub use time::{now, sleep};

@@ -1,6 +1,8 @@
 //! Threads.
 
+use super::simulation::{self, Handle};
 use crate::{Error, Op, Result};
+use std::panic::Location;
 use std::path::Path;
 
 /// A thread ended by a panic, with what it said.
@@ -9,7 +11,7 @@ use std::path::Path;
 pub struct Panicked {
     /// The thread's name.
     pub thread: String,
-    /// The panic's message, as far as it is text.
+    /// The panic's message, as far as it is text; in a simulation also its place.
     pub message: String,
 }
 
@@ -17,25 +19,44 @@ pub struct Panicked {
 #[derive(Debug)]
 pub struct JoinHandle {
     name: String,
-    handle: std::thread::JoinHandle<()>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Real(std::thread::JoinHandle<()>),
+    Simulated(Handle),
 }
 
 /// Starts a thread. The operating system's refusal is an [`Error::Io`] of [`Op::Thread`] that names the thread.
+#[track_caller]
 pub fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> Result<JoinHandle> {
-    let builder = std::thread::Builder::new().name(name.to_owned());
-    let handle = builder.spawn(f).map_err(|e| Error::from_io(Op::Thread, Path::new(name), None, &e))?;
-    Ok(JoinHandle { name: name.to_owned(), handle })
+    let kind = if simulation::simulated() {
+        let place = Location::caller();
+        simulation::with(|context| context.spawn(name, Box::new(f), place)).map(Kind::Simulated)
+    } else {
+        std::thread::Builder::new().name(name.to_owned()).spawn(f).map(Kind::Real)
+    };
+    let kind = kind.map_err(|e| Error::from_io(Op::Thread, Path::new(name), None, &e))?;
+    Ok(JoinHandle { name: name.to_owned(), kind })
 }
 
 impl JoinHandle {
     /// Waits for the thread's end.
+    #[track_caller]
     pub fn join(self) -> std::result::Result<(), Panicked> {
-        self.handle.join().map_err(|payload| Panicked { thread: self.name, message: message_of(&*payload) })
+        match self.kind {
+            Kind::Real(handle) => handle.join().map_err(|payload| Panicked { thread: self.name, message: message_of(&*payload) }),
+            Kind::Simulated(handle) => handle.join(Location::caller()),
+        }
     }
 
     /// Whether the thread has ended, so that [`join`](Self::join) would not wait.
     pub fn is_finished(&self) -> bool {
-        self.handle.is_finished()
+        match &self.kind {
+            Kind::Real(handle) => handle.is_finished(),
+            Kind::Simulated(handle) => handle.is_finished(),
+        }
     }
 
     /// The thread's name.
@@ -45,11 +66,17 @@ impl JoinHandle {
 }
 
 /// The text of a panic's payload.
-fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)").to_owned()
 }
 
 /// A point where a simulation may switch threads; nothing in production.
 #[inline]
-pub fn yield_point() {}
+#[track_caller]
+pub fn yield_point() {
+    if simulation::simulated() {
+        let place = Location::caller();
+        simulation::with(|context| context.switch(place));
+    }
+}
