@@ -1,1 +1,60 @@
-//! One logical, redo-only log. It knows records, not keys.
+//! `wal`: one logical, redo-only log. It appends records, makes them durable in groups, reads them back, and finds where the log
+//! ends after a crash.
+//!
+//! It knows records as opaque bytes, and nothing of keys, transactions or pages. It never tries again what failed: the first
+//! error of a write or a sync is final, and opening the log again finds out what is really there.
+//!
+//! ```text
+//!            segment 7                      segment 8                     segment 9
+//!  ├──────────────────────────────┼──────────────────────────────┼────────────────────────── ─ ─
+//!  │ flush  │ flush │  flush      │ flush │  leftovers, or zeros │ made before segment 8 got
+//!  │h r1 r2 │h r3 ··│h··r3 r4 ····│h··r4  │                      │ its first flush
+//!  └──────────────────────────────┴───────▲──────────────────────┴────────────────────────── ─ ─
+//!                                         └ the next flush begins here, on a fresh block
+//! ```
+//!
+//! An [`Lsn`] is a byte position in an endless log, so a record is found by arithmetic. A record is there when its last byte is;
+//! its LSN is the position after it.
+//!
+//! What holds (other modules and tests cite these numbers):
+//! 1. A block that was confirmed is never written again in the life of its segment: each flush begins on a fresh block.
+//! 2. A flush never crosses a segment; the next flush begins where this one, padded to whole blocks, ends. A record may span
+//!    flushes and segments, but never a change of incarnation.
+//! 3. Before a segment gets its first flush, the one after it exists at full length, and its name is durable.
+//! 4. One flush is being written at a time, and its header tells what was confirmed before it.
+//! 5. After a failed write or sync nothing is confirmed any more.
+//!
+//! Reading order: [`lsn`](Lsn), `format` (the bytes of a flush and of a record), `layout` (where a record goes), `segment` (the
+//! files), `queue`, `image` and `log` (the way out), `window`, `tail` and `reader` (the way back in).
+
+mod error;
+mod format;
+mod group;
+mod image;
+mod layout;
+mod log;
+mod lsn;
+mod options;
+mod pool;
+mod queue;
+mod reader;
+mod record;
+mod room;
+mod segment;
+mod stats;
+mod tail;
+mod window;
+mod writer;
+
+pub use error::{Damage, Error, Result};
+pub use format::FORMAT_VERSION;
+pub use image::Body;
+pub use log::{Appended, Wal};
+pub use lsn::Lsn;
+pub use options::WalOptions;
+pub use reader::{FlushInfo, Inspection, LogScan, LogStart, LogTail, Records, inspect, read_log};
+pub use record::LogRecord;
+pub use room::{Pressure, Room};
+pub use segment::{holds_any_flush, remove_segments, sync_log};
+pub use stats::WalStats;
+pub use tail::LogEnd;

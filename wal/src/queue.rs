@@ -1,0 +1,117 @@
+//! The append queue: the order of the log, in memory.
+//!
+//! Everything here happens under one short lock, and nothing here waits, fails or touches a disk. Positions are given out as
+//! records come; flushes that fill up are closed on the way, the open one is closed by whoever writes it.
+//!
+//! Invariants:
+//! 1. `bodies` are the records in the flushes of `plans` and in the open one, in order; a batch takes all of them, so a record's
+//!    pieces are always written by one batch.
+//! 2. `appended` is the end of the last record; no record lies between it and the open flush's end.
+
+use crate::image::Body;
+use crate::layout::{FlushPlan, Layout, Place};
+use crate::room::Budget;
+use crate::{Error, Lsn};
+
+/// Records that wait to be written.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    layout: Layout,
+    pending: Batch,
+    appended: Lsn,
+    /// The accounts of room.
+    pub(crate) budget: Budget,
+    /// The first error, when there was one: nothing will be written any more.
+    failed: Option<Error>,
+}
+
+/// Records, and the flushes they stand in.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The flushes, all closed.
+    pub(crate) plans: Vec<FlushPlan>,
+    /// The records.
+    pub(crate) bodies: Vec<Body>,
+}
+
+impl Batch {
+    /// Forgets what was written, keeps the memory for the next time (some of it).
+    pub(crate) fn clear(&mut self) {
+        self.plans.clear();
+        self.bodies.clear();
+        self.bodies.shrink_to(BODIES_KEPT);
+    }
+}
+
+/// For how many records a queue keeps memory.
+const BODIES_KEPT: usize = 64 << 10;
+
+impl Queue {
+    /// The next flush begins where `layout` says; the last record ended at `appended`.
+    pub(crate) fn new(layout: Layout, appended: Lsn, budget: Budget) -> Queue {
+        Queue { layout, pending: Batch::default(), appended, budget, failed: None }
+    }
+
+    /// Gives the record the next position.
+    pub(crate) fn append(&mut self, body: Body) -> Place {
+        let size = body.bytes().len() as u64;
+        let plans = &mut self.pending.plans;
+        let place = self.layout.place(size, |plan| plans.push(plan));
+        self.appended = place.end;
+        if self.failed.is_none() {
+            self.pending.bodies.push(body);
+        } else {
+            // Nothing is written any more: don't keep what can't go anywhere.
+            self.pending.plans.clear();
+        }
+        place
+    }
+
+    /// Closes the open flush if it holds anything; gives where the next record's flush begins.
+    pub(crate) fn cut(&mut self) -> Lsn {
+        self.pending.plans.extend(self.layout.close_if_used());
+        self.layout.end()
+    }
+
+    /// Moves all that is pending to `batch`, which is empty; gives where the flush behind it begins.
+    pub(crate) fn take(&mut self, batch: &mut Batch) -> Lsn {
+        let end = self.cut();
+        std::mem::swap(&mut self.pending, batch);
+        end
+    }
+
+    /// An empty flush of its own, if nothing is pending; gives where the flush behind it begins.
+    pub(crate) fn take_empty_flush(&mut self, batch: &mut Batch) -> Option<Lsn> {
+        if !self.is_idle() {
+            return None;
+        }
+        batch.plans.push(self.layout.close());
+        Some(self.layout.end())
+    }
+
+    /// Whether nothing is pending.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.plans.is_empty() && self.layout.is_empty()
+    }
+
+    /// Where the log ends, rounded up to blocks.
+    pub(crate) fn end(&self) -> Lsn {
+        self.layout.end()
+    }
+
+    /// The end of the last record.
+    pub(crate) fn appended(&self) -> Lsn {
+        self.appended
+    }
+
+    /// Nothing will be written any more.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.pending = Batch::default();
+        self.failed.get_or_insert(error);
+    }
+
+    /// The first error, when there was one.
+    pub(crate) fn failed(&self) -> Option<&Error> {
+        self.failed.as_ref()
+    }
+}

@@ -1,0 +1,294 @@
+//! Reading the log back: its flushes, its records, and its end.
+//!
+//! [`read_log`] goes through the log once, checks everything, and finds the end; nothing is kept but a few numbers. Records are then
+//! read again, as often as wanted, in windows: memory is bounded by the longest flush and record, not by the log.
+
+use crate::format::FlushHeader;
+use crate::record::{Assembler, BadFraming, LogRecord};
+use crate::segment::Directory;
+use crate::tail::{LogEnd, Step, check_gap, classify};
+use crate::window::Window;
+use crate::{Damage, Lsn, Result, WalOptions};
+use ashlar_disk::Fs;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the superblock says about the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogStart {
+    /// Where replay starts: a flush begins there, or will.
+    pub c: Lsn,
+    /// The incarnation at C: the first flush's is not below it.
+    pub incarnation_at_c: u32,
+    /// The newest incarnation: no flush's is above it.
+    pub newest_incarnation: u32,
+    /// Up to where the log is known to have been durable: the LSN of the checkpoint's last commit. Zero if nothing is known.
+    pub durable: Lsn,
+}
+
+/// Where the log ends, and what appending needs to know about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogTail {
+    /// Where it was read from.
+    pub start: LogStart,
+    /// Where the next flush begins.
+    pub end: Lsn,
+    /// Why it ends there.
+    pub why: LogEnd,
+    /// The incarnation of its last flush, or the one at C if there is none.
+    pub last_incarnation: u32,
+    /// How many flushes there are from C on.
+    pub flushes: u64,
+    /// How many records begin and end in them.
+    pub records: u64,
+    /// The LSN of the last of these.
+    pub last_record: Option<Lsn>,
+    /// Where the last flush that carries records ends; zero if there is none.
+    pub records_end: Lsn,
+    /// Up to where a flush, or the superblock, says that the log was durable.
+    pub vouched: Lsn,
+}
+
+/// A log that was read and found good.
+#[derive(Clone, Debug)]
+pub struct LogScan {
+    source: Source,
+    tail: LogTail,
+}
+
+/// Where flushes are read from.
+#[derive(Clone, Debug)]
+struct Source {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    options: WalOptions,
+}
+
+impl Source {
+    fn new(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Source {
+        Source { fs: fs.clone(), dir: dir.to_owned(), options: options.clone() }
+    }
+
+    fn window(&self) -> Result<Window> {
+        let geometry = self.options.geometry()?;
+        Ok(Window::new(Directory::new(&self.fs, &self.dir, &self.options), geometry, self.options.uuid_tag()))
+    }
+}
+
+/// Reads the log from `start.c` on, checks all of it, and finds its end. Writes and syncs nothing: recovery calls
+/// [`sync_log`](crate::sync_log) before.
+///
+/// # Errors
+/// `Corrupted` where a part that was once confirmed is damaged or gone (see `tail` for how that is told from a torn end), or a needed
+/// segment is missing; `UnknownVersion`; and an error of the disk as it is: what can't be read is not taken for the end.
+pub fn read_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<LogScan> {
+    let source = Source::new(fs, dir, options);
+    let mut follow = Follow::new(source.window()?, start)?;
+    let mut assembler = Assembler::new();
+    let mut tail = LogTail {
+        start: *start,
+        end: start.c,
+        why: LogEnd::Unwritten,
+        last_incarnation: start.incarnation_at_c,
+        flushes: 0,
+        records: 0,
+        last_record: None,
+        records_end: Lsn(0),
+        vouched: start.durable,
+    };
+    while let Some(flush) = follow.next_flush()? {
+        tail.flushes += 1;
+        tail.last_incarnation = flush.incarnation;
+        tail.end = follow.next;
+        tail.vouched = tail.vouched.max(flush.durable);
+        if !follow.payload(&flush).is_empty() {
+            tail.records_end = tail.end;
+        }
+        follow.assemble(&mut assembler, &flush, |record| {
+            tail.records += 1;
+            tail.last_record = Some(record.lsn);
+        })?;
+    }
+    tail.why = follow.ended.unwrap_or(LogEnd::Unwritten);
+    Ok(LogScan { source, tail })
+}
+
+impl LogScan {
+    /// Where the log ends, for [`Wal::open`](crate::Wal::open).
+    pub fn tail(&self) -> &LogTail {
+        &self.tail
+    }
+
+    /// The records from C on, oldest first, read from the disk as they are asked for. Records that begin before C are not among them;
+    /// some that end at or before the checkpoint's last commit may be. Can be called again and gives the same, as long as nothing
+    /// was recycled.
+    ///
+    /// # Errors
+    /// Options that can't work.
+    pub fn records(&self) -> Result<Records> {
+        let mut follow = Follow::new(self.source.window()?, &self.tail.start)?;
+        follow.end = Some(self.tail.end);
+        Ok(Records { follow, assembler: Assembler::new(), ready: VecDeque::new(), over: false })
+    }
+}
+
+/// Reads records; see [`LogScan::records`]. After an error it ends.
+pub struct Records {
+    follow: Follow,
+    assembler: Assembler,
+    ready: VecDeque<LogRecord>,
+    over: bool,
+}
+
+impl Records {
+    /// The next record, if there is one.
+    ///
+    /// # Errors
+    /// Of the disk, or `Corrupted` if the log changed since it was first read: never a silent end.
+    pub fn next_record(&mut self) -> Result<Option<LogRecord>> {
+        while self.ready.is_empty() && !self.over {
+            match self.follow.next_flush() {
+                Ok(Some(flush)) => {
+                    let ready = &mut self.ready;
+                    let whole = self.follow.assemble(&mut self.assembler, &flush, |record| ready.push_back(record));
+                    whole.inspect_err(|_| self.over = true)?;
+                }
+                Ok(None) => self.over = true,
+                Err(error) => {
+                    self.over = true;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<LogRecord>;
+
+    fn next(&mut self) -> Option<Result<LogRecord>> {
+        self.next_record().transpose()
+    }
+}
+
+/// A flush as a tool shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlushInfo {
+    /// Where it begins.
+    pub lsn: Lsn,
+    /// Header and records in bytes, without the padding.
+    pub length: u32,
+    /// Where the next one begins.
+    pub end: Lsn,
+    /// Which opening of the database wrote it.
+    pub incarnation: u32,
+    /// Up to where the log was durable when it was written.
+    pub durable: Lsn,
+    /// Where the first record that begins in it begins.
+    pub first_record: Option<Lsn>,
+}
+
+/// The flushes of a log, for looking at: [`inspect`]. After an error it ends.
+pub struct Inspection {
+    follow: Follow,
+    block: u64,
+    over: bool,
+}
+
+/// Looks at the log from `start.c` on, flush by flush. Writes nothing; needs no recovery before.
+///
+/// # Errors
+/// Options that can't work, or a start that isn't the start of a block. What is wrong further on comes from the iterator, after all
+/// flushes before it.
+pub fn inspect(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<Inspection> {
+    let window = Source::new(fs, dir, options).window()?;
+    let block = window.geometry().block;
+    Ok(Inspection { follow: Follow::new(window, start)?, block, over: false })
+}
+
+impl Inspection {
+    /// Where the next flush begins or would begin, and, once the iterator has ended without an error, why it doesn't.
+    pub fn end(&self) -> (Lsn, Option<LogEnd>) {
+        (self.follow.next, self.follow.ended)
+    }
+}
+
+impl Iterator for Inspection {
+    type Item = Result<FlushInfo>;
+
+    fn next(&mut self) -> Option<Result<FlushInfo>> {
+        if self.over {
+            return None;
+        }
+        let found = self.follow.next_flush().transpose();
+        self.over = !matches!(found, Some(Ok(_)));
+        Some(found?.map(|flush| FlushInfo {
+            lsn: flush.lsn,
+            length: flush.length,
+            end: flush.end(self.block),
+            incarnation: flush.incarnation,
+            durable: flush.durable,
+            first_record: flush.first_record_at(),
+        }))
+    }
+}
+
+/// Goes from flush to flush.
+struct Follow {
+    window: Window,
+    start: LogStart,
+    /// Where the next flush begins.
+    next: Lsn,
+    last_incarnation: u32,
+    /// Where the log is known to end, when it was read before.
+    end: Option<Lsn>,
+    /// Why it ends, when that was found out.
+    ended: Option<LogEnd>,
+}
+
+impl Follow {
+    fn new(window: Window, start: &LogStart) -> Result<Follow> {
+        if !start.c.0.is_multiple_of(window.geometry().block) {
+            return Err(window.damaged(start.c, start.c, Damage::Misaligned));
+        }
+        Ok(Follow { window, start: *start, next: start.c, last_incarnation: start.incarnation_at_c, end: None, ended: None })
+    }
+
+    /// The next flush, or none where the log ends.
+    fn next_flush(&mut self) -> Result<Option<FlushHeader>> {
+        if self.ended.is_some() || self.end == Some(self.next) {
+            return Ok(None);
+        }
+        let found = self.window.flush_at(self.next)?;
+        match (classify(found.map(|flush| flush.incarnation), self.last_incarnation, self.start.newest_incarnation), found) {
+            (Step::Follow, Ok(flush)) => {
+                self.next = flush.end(self.window.geometry().block);
+                self.last_incarnation = flush.incarnation;
+                Ok(Some(flush))
+            }
+            (Step::Damaged(damage), _) => Err(self.window.damaged(self.next, self.next, damage)),
+            (Step::Gap(why), _) => self.at_gap(why),
+            (Step::Follow, Err(_)) => self.at_gap(LogEnd::Torn),
+        }
+    }
+
+    fn at_gap(&mut self, why: LogEnd) -> Result<Option<FlushHeader>> {
+        if let Some(end) = self.end {
+            return Err(self.window.damaged(self.next, end, Damage::Changed));
+        }
+        check_gap(&mut self.window, self.next, self.start.durable, self.start.incarnation_at_c)?;
+        self.ended = Some(why);
+        Ok(None)
+    }
+
+    fn payload(&self, flush: &FlushHeader) -> &[u8] {
+        self.window.payload(flush)
+    }
+
+    fn assemble(&self, assembler: &mut Assembler, flush: &FlushHeader, out: impl FnMut(LogRecord)) -> Result<()> {
+        let whole = assembler.push(flush, self.window.payload(flush), out);
+        whole.map_err(|BadFraming| self.window.damaged(flush.lsn, self.next, Damage::Framing))
+    }
+}

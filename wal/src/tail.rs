@@ -1,0 +1,146 @@
+//! Where the log ends.
+//!
+//! Recovery follows flushes from C on. What stands where the next one should begin decides:
+//!
+//! | a valid flush, its incarnation is      | decision                                               |
+//! | -------------------------------------- | ------------------------------------------------------ |
+//! | at or above the last one's, admitted   | follow it                                              |
+//! | above what the superblock admits       | corrupted: log and superblock are not of the same time |
+//! | below the last one's                   | a gap: left over from before a crash                   |
+//! | (no valid flush)                       | a gap                                                  |
+//!
+//! | a gap, and                                                                | decision                         |
+//! | ------------------------------------------------------------------------- | -------------------------------- |
+//! | the superblock says that the log was durable beyond its start             | corrupted                        |
+//! | a later valid flush of an incarnation not below C's says so, wherever     | corrupted                        |
+//! | neither                                                                   | the torn, unconfirmed tail: end  |
+//!
+//! Why that is right, with one flush in flight at a time:
+//! 1. A flush that was confirmed, but is not the last, has a successor, which says that the log was durable up to its end. So damage to
+//!    a confirmed flush makes a gap that a later flush vouches against: as long as that one is whole, and be there more damage in
+//!    between. The last one has the witness flush that is written when the log falls idle.
+//! 2. An unconfirmed flush has no such successor: what was written before claims at most the start of the gap, what a later
+//!    incarnation writes begins at the gap.
+//! 3. Leftovers in recycled segments belong to other positions, and each flush names its own. Leftovers of a torn tail that
+//!    lie behind what a later incarnation wrote have a lower incarnation.
+//!
+//! A read error is not a gap: it ends recovery with that error.
+
+use crate::format::{FlushHeader, Unfit};
+use crate::lsn::SegmentNo;
+use crate::pool::last_needed;
+use crate::window::Window;
+use crate::{Damage, Lsn, Result};
+
+/// Why the log ends where it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LogEnd {
+    /// Nothing was ever written behind it.
+    Unwritten,
+    /// What stands behind it is older: of another position, another database, or no flush at all.
+    Leftover,
+    /// The flush behind it is not whole: it was being written when the machine or the process stopped, and was not confirmed.
+    Torn,
+    /// The flush behind it is left over from before a crash: of this older incarnation.
+    OlderIncarnation(u32),
+}
+
+impl std::fmt::Display for LogEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogEnd::Unwritten => f.write_str("nothing was written behind it"),
+            LogEnd::Leftover => f.write_str("what stands behind it is left over from an earlier use of the segment"),
+            LogEnd::Torn => f.write_str("the flush behind it is not whole and was not confirmed"),
+            LogEnd::OlderIncarnation(found) => {
+                write!(f, "the flush behind it is left over from incarnation {found}, before a crash")
+            }
+        }
+    }
+}
+
+/// What to do about what stands where the next flush should begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// It is the next flush.
+    Follow,
+    /// It isn't; unless something says that there was one, the log ends here.
+    Gap(LogEnd),
+    /// It can't be.
+    Damaged(Damage),
+}
+
+/// The first table. `last` is the incarnation of the flush before, or at C; `newest` what the superblock admits.
+pub(crate) fn classify(found: Result<u32, Unfit>, last: u32, newest: u32) -> Step {
+    match found {
+        Ok(found) if found > newest => Step::Damaged(Damage::UnknownIncarnation { found, newest }),
+        Ok(found) if found >= last => Step::Follow,
+        Ok(found) => Step::Gap(LogEnd::OlderIncarnation(found)),
+        Err(Unfit::Blank) => Step::Gap(LogEnd::Unwritten),
+        Err(Unfit::NotAFlush | Unfit::Foreign | Unfit::Elsewhere) => Step::Gap(LogEnd::Leftover),
+        Err(Unfit::Broken | Unfit::Version(_)) => Step::Gap(LogEnd::Torn),
+    }
+}
+
+/// The second table: an error if the gap at `gap` was once confirmed, or if a segment that must be there is missing.
+/// `durable` is what the superblock knows, `incarnation_at_c` the lowest incarnation that counts.
+pub(crate) fn check_gap(window: &mut Window, gap: Lsn, durable: Lsn, incarnation_at_c: u32) -> Result<()> {
+    let segments = window.directory().list()?;
+    if let Some(voucher) = find_voucher(window, &segments, gap, incarnation_at_c)? {
+        let damage = Damage::Confirmed { witness: voucher.lsn, durable: voucher.durable };
+        return Err(window.damaged(gap, voucher.durable, damage));
+    }
+    if durable > gap {
+        return Err(window.damaged(gap, durable, Damage::ConfirmedBySuperblock { durable }));
+    }
+    let needed = last_needed(window.geometry(), gap);
+    if segments.binary_search(&needed).is_err() {
+        return Err(window.directory().damaged(needed, Damage::MissingSegment));
+    }
+    Ok(())
+}
+
+/// The first valid flush behind `gap`, in whatever segment, that says that the log was durable beyond it.
+fn find_voucher(window: &mut Window, segments: &[SegmentNo], gap: Lsn, incarnation_min: u32) -> Result<Option<FlushHeader>> {
+    let geometry = *window.geometry();
+    for &segment in segments.iter().filter(|&&segment| segment >= geometry.segment_of(gap)) {
+        let end = geometry.start_of(segment.next());
+        let mut lsn = geometry.start_of(segment).max(gap.plus(geometry.block));
+        while lsn < end {
+            match window.flush_at(lsn)? {
+                Ok(flush) if flush.durable > gap && flush.incarnation >= incarnation_min => return Ok(Some(flush)),
+                _ => lsn = lsn.plus(geometry.block),
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_of_the_first_table() {
+        for (found, last, newest) in (0..5).flat_map(|a| (0..5).flat_map(move |b| (0..5).map(move |c| (a, b, c)))) {
+            let step = classify(Ok(found), last, newest);
+            let wanted = if found > newest {
+                Step::Damaged(Damage::UnknownIncarnation { found, newest })
+            } else if found < last {
+                Step::Gap(LogEnd::OlderIncarnation(found))
+            } else {
+                Step::Follow
+            };
+            assert_eq!(step, wanted);
+        }
+        for (unfit, end) in [
+            (Unfit::Blank, LogEnd::Unwritten),
+            (Unfit::NotAFlush, LogEnd::Leftover),
+            (Unfit::Foreign, LogEnd::Leftover),
+            (Unfit::Elsewhere, LogEnd::Leftover),
+            (Unfit::Broken, LogEnd::Torn),
+        ] {
+            assert_eq!(classify(Err(unfit), 1, 2), Step::Gap(end));
+        }
+    }
+}

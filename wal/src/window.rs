@@ -1,0 +1,108 @@
+//! Reading the log in windows: memory is bounded by the longest flush, not by the log.
+//!
+//! [`Window::flush_at`] is the only place where bytes of a file become a flush: what it gives is checked, and the payload it lends is
+//! that of the flush it last gave.
+
+use crate::format::{ClaimedFlush, FlushHeader, HEADER_SIZE, Unfit};
+use crate::layout::Geometry;
+use crate::lsn::SegmentNo;
+use crate::segment::Directory;
+use crate::{Damage, Error, FORMAT_VERSION, Lsn, Result};
+use ashlar_disk::{Access, AlignedBuf, File};
+use std::sync::Arc;
+
+/// How much is read at once in bytes, where no longer flush asks for more.
+const WINDOW_SIZE: u64 = 1 << 20;
+
+/// A piece of one segment in memory.
+pub(crate) struct Window {
+    directory: Directory,
+    geometry: Geometry,
+    uuid_tag: u64,
+    file: Option<(SegmentNo, Arc<dyn File>)>,
+    memory: AlignedBuf,
+    /// The position of the memory's first byte, and how many bytes of it were read.
+    start: Lsn,
+    filled: u64,
+}
+
+impl Window {
+    /// A window on nothing yet.
+    pub(crate) fn new(directory: Directory, geometry: Geometry, uuid_tag: u64) -> Window {
+        let memory = AlignedBuf::zeroed(WINDOW_SIZE.min(geometry.segment_size) as usize);
+        Window { directory, geometry, uuid_tag, file: None, memory, start: Lsn(0), filled: 0 }
+    }
+
+    /// The flush that begins at `lsn`, a multiple of the block, checked; or why there is none.
+    ///
+    /// # Errors
+    /// Of the disk; a segment that is missing or of a wrong length; a flush of an unknown format version.
+    pub(crate) fn flush_at(&mut self, lsn: Lsn) -> Result<Result<FlushHeader, Unfit>> {
+        let room = self.geometry.left_in_segment(lsn);
+        self.cover(lsn, self.geometry.block)?;
+        let claimed = match ClaimedFlush::read(self.from(lsn), self.uuid_tag, lsn, room) {
+            Ok(claimed) => claimed,
+            Err(unfit) => return Ok(Err(unfit)),
+        };
+        self.cover(lsn, (claimed.length() as u64).next_multiple_of(self.geometry.block))?;
+        match claimed.verify(self.from(lsn)) {
+            Err(Unfit::Version(found)) => {
+                let path = self.directory.path_of(self.geometry.segment_of(lsn));
+                Err(Error::UnknownVersion { path, lsn, found, known: FORMAT_VERSION })
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// The pieces of records in the flush that `flush_at` gave last.
+    pub(crate) fn payload(&self, flush: &FlushHeader) -> &[u8] {
+        &self.from(flush.lsn)[HEADER_SIZE as usize..flush.length as usize]
+    }
+
+    /// The error for damage from `from` to `to`.
+    pub(crate) fn damaged(&self, from: Lsn, to: Lsn, damage: Damage) -> Error {
+        Error::Corrupted { path: self.directory.path_of(self.geometry.segment_of(from)), from, to, damage }
+    }
+
+    /// The log's sizes.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The log's files.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn from(&self, lsn: Lsn) -> &[u8] {
+        &self.memory[lsn.since(self.start) as usize..self.filled as usize]
+    }
+
+    /// Sees to it that the `len` bytes at `lsn`, all in one segment, are in memory.
+    fn cover(&mut self, lsn: Lsn, len: u64) -> Result<()> {
+        if self.start <= lsn && lsn.plus(len) <= self.start.plus(self.filled) {
+            return Ok(());
+        }
+        let wanted = len.max(WINDOW_SIZE.min(self.geometry.left_in_segment(lsn)));
+        if wanted > self.memory.len() as u64 {
+            self.memory = AlignedBuf::zeroed(wanted as usize);
+        }
+        self.filled = 0;
+        let file = self.file_of(self.geometry.segment_of(lsn))?;
+        let words = &self.memory.words_mut()[..wanted as usize / 8];
+        file.read(self.geometry.offset_of(lsn), &[words])?;
+        (self.start, self.filled) = (lsn, wanted);
+        Ok(())
+    }
+
+    fn file_of(&mut self, segment: SegmentNo) -> Result<Arc<dyn File>> {
+        match &self.file {
+            Some((open, file)) if *open == segment => Ok(file.clone()),
+            _ => {
+                let file = self.directory.open(segment, Access::Read)?;
+                self.file = Some((segment, file.clone()));
+                Ok(file)
+            }
+        }
+    }
+}
