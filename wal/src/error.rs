@@ -4,7 +4,7 @@ use crate::Lsn;
 use std::path::PathBuf;
 
 /// The result of everything in this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of the log. Cheap enough to clone, so that the first cause can be told to everybody who waits.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,7 +27,9 @@ pub enum Error {
         damage: Damage,
     },
     /// A flush in a format that this version doesn't know.
-    #[error("{path} holds a flush of log format {found} at LSN {lsn}, this program knows format {known}: use the version that wrote it")]
+    #[error(
+        "{path} holds a flush of log format {found} at LSN {lsn}, this program knows format {known}: use the version that wrote it"
+    )]
     UnknownVersion {
         /// The segment's file.
         path: PathBuf,
@@ -39,7 +41,9 @@ pub enum Error {
         known: u16,
     },
     /// A record larger than a quarter of the log's limit: it could wait for room forever.
-    #[error("a record of {size} bytes is larger than the log takes ({max} bytes): write less in one transaction, or raise the log's limit")]
+    #[error(
+        "a record of {size} bytes is larger than the log takes ({max} bytes): write less in one transaction, or raise the log's limit"
+    )]
     RecordTooLarge {
         /// The body's length in bytes.
         size: u64,

@@ -124,7 +124,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// Flushes of the given bodies as a reader finds them; `close_after` says after which records the flush is closed.
-    fn flushes(geometry: Geometry, start: Lsn, bodies: &[Vec<u8>], close_after: &[bool]) -> (Vec<(FlushHeader, Vec<u8>)>, Vec<LogRecord>) {
+    fn flushes(
+        geometry: Geometry,
+        start: Lsn,
+        bodies: &[Vec<u8>],
+        close_after: &[bool],
+    ) -> (Vec<(FlushHeader, Vec<u8>)>, Vec<LogRecord>) {
         let mut layout = Layout::new(geometry, start);
         let (mut plans, mut records) = (Vec::new(), Vec::new());
         for (index, body) in bodies.iter().enumerate() {

@@ -281,8 +281,11 @@ mod tests {
 
     /// The payload of all flushes is the records, one behind the other; places and first records say where.
     fn check_places(plans: &[FlushPlan], places: &[(Place, u64)]) -> Result<(), TestCaseError> {
-        let payload = plans.iter().flat_map(|plan| (HEADER_SIZE..plan.length).map(|offset| (plan, offset)));
-        let mut bytes = payload.map(|(plan, offset)| (plan.start, plan.start.plus(offset)));
+        let payload = |plan: &FlushPlan| {
+            let start = plan.start;
+            (HEADER_SIZE..plan.length).map(move |offset| (start, start.plus(offset)))
+        };
+        let mut bytes = plans.iter().flat_map(payload);
         let mut firsts = std::collections::BTreeMap::new();
         for (place, framed) in places {
             let (flush, first) = bytes.next().ok_or_else(|| TestCaseError::fail("a record without bytes"))?;

@@ -81,7 +81,7 @@ impl Wal {
         let writer = Writer::new(geometry, options.uuid_tag(), incarnation, tail.vouched, tail.records_end);
         let limit = options.log_limit.max(LIMIT_BLOCKS_MIN * geometry.block);
         let appended = tail.last_record.unwrap_or(tail.start.c);
-        let queue = Queue::new(Layout::new(geometry, tail.end), appended, Budget::new(tail.start.c, limit));
+        let queue = Queue::new(Layout::new(geometry, tail.end), Budget::new(tail.start.c, limit));
         tracing::debug!(end = tail.end.0, incarnation, why = ?tail.why, "log opened");
         let core = Core {
             geometry,

@@ -6,7 +6,7 @@
 //! Invariants:
 //! 1. `bodies` are the records in the flushes of `plans` and in the open one, in order; a batch takes all of them, so a record's
 //!    pieces are always written by one batch.
-//! 2. `appended` is the end of the last record; no record lies between it and the open flush's end.
+//! 2. After a failure nothing is kept: positions are still given out, but nothing will be written at them.
 
 use crate::image::Body;
 use crate::layout::{FlushPlan, Layout, Place};
@@ -18,7 +18,6 @@ use crate::{Error, Lsn};
 pub(crate) struct Queue {
     layout: Layout,
     pending: Batch,
-    appended: Lsn,
     /// The accounts of room.
     pub(crate) budget: Budget,
     /// The first error, when there was one: nothing will be written any more.
@@ -47,9 +46,9 @@ impl Batch {
 const BODIES_KEPT: usize = 64 << 10;
 
 impl Queue {
-    /// The next flush begins where `layout` says; the last record ended at `appended`.
-    pub(crate) fn new(layout: Layout, appended: Lsn, budget: Budget) -> Queue {
-        Queue { layout, pending: Batch::default(), appended, budget, failed: None }
+    /// The next flush begins where `layout` says.
+    pub(crate) fn new(layout: Layout, budget: Budget) -> Queue {
+        Queue { layout, pending: Batch::default(), budget, failed: None }
     }
 
     /// Gives the record the next position.
@@ -57,11 +56,10 @@ impl Queue {
         let size = body.bytes().len() as u64;
         let plans = &mut self.pending.plans;
         let place = self.layout.place(size, |plan| plans.push(plan));
-        self.appended = place.end;
         if self.failed.is_none() {
             self.pending.bodies.push(body);
         } else {
-            // Nothing is written any more: don't keep what can't go anywhere.
+            // (2)
             self.pending.plans.clear();
         }
         place
@@ -97,11 +95,6 @@ impl Queue {
     /// Where the log ends, rounded up to blocks.
     pub(crate) fn end(&self) -> Lsn {
         self.layout.end()
-    }
-
-    /// The end of the last record.
-    pub(crate) fn appended(&self) -> Lsn {
-        self.appended
     }
 
     /// Nothing will be written any more.

@@ -62,7 +62,9 @@ impl Assembler {
                 return Ok(());
             }
             State::Skipping => flush.first_record as usize - HEADER_SIZE as usize,
-            State::Inside(partial) if partial.incarnation == flush.incarnation => self.resume(partial, flush, payload, &mut out)?,
+            State::Inside(partial) if partial.incarnation == flush.incarnation => {
+                self.resume(partial, flush, payload, &mut out)?
+            }
             State::Inside(_) | State::Between => 0,
         };
         let first = if at < payload.len() { at + HEADER_SIZE as usize } else { 0 };
