@@ -8,14 +8,25 @@
 //! 2. Generations of a process and of its descendants differ: the counter is ordinary memory, which a child inherits.
 //! 3. A check is one load of a value that no running process stores to: shared by all processors, never contended.
 //!
+//! 4. Descriptors that must not outlive the parent in a child (a lock's belongs to the open file, which both would share) are
+//!    listed here and closed in the child by a `pthread_atfork` handler. The list is under a spinning lock that the forking
+//!    thread takes first, so that no other thread stands between opening a descriptor and listing it, or between taking it
+//!    off the list and closing it. The handlers take no other lock and no memory.
+//!
+//! A child made by bare `clone` runs no handlers: it is recognized all the same, but keeps the descriptors until it ends or
+//! replaces its program (all are `O_CLOEXEC`).
+//!
 //! Not here: what a child may do. It may drop what it has inherited (every `Drop` asks first, and touches nothing there), and
 //! open databases anew.
 
 use crate::{Error, Op, Result};
+use std::cell::UnsafeCell;
 use std::io;
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Given to the next process that asks for its generation. Read by nobody else.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
@@ -95,4 +106,93 @@ fn map_page() -> std::result::Result<&'static AtomicU64, i32> {
     }
     // SAFETY: aligned, zeroed, readable and writable memory that is never unmapped.
     Ok(unsafe { &*start.cast::<AtomicU64>() })
+}
+
+/// Descriptors that a child closes (4). Changed only within [`with_descriptors`].
+pub(crate) type Descriptors = Vec<RawFd>;
+
+static LISTED: Listed = Listed { taken: AtomicBool::new(false), descriptors: UnsafeCell::new(Vec::new()) };
+
+/// The list and its lock, which spins: a lock with a queue of waiting threads can't be released in a child.
+struct Listed {
+    taken: AtomicBool,
+    descriptors: UnsafeCell<Descriptors>,
+}
+
+// SAFETY: the list is touched only by whoever has set `taken`, or, in a child, by its only thread.
+unsafe impl Sync for Listed {}
+
+impl Listed {
+    fn take(&self) {
+        // Acquire: pairs with the Release in `give`.
+        while self.taken.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn give(&self) {
+        self.taken.store(false, Release);
+    }
+}
+
+/// Gives the lock back, in a panic as well.
+struct Giving;
+
+impl Drop for Giving {
+    fn drop(&mut self) {
+        LISTED.give();
+    }
+}
+
+/// Runs `change` with the list of descriptors that children close, while no thread forks. It opens a descriptor and lists it, or
+/// takes one off and closes it; nothing else, since others spin meanwhile.
+pub(crate) fn with_descriptors<T>(change: impl FnOnce(&mut Descriptors) -> T) -> Result<T> {
+    install_handlers()?;
+    LISTED.take();
+    let _giving = Giving;
+    // SAFETY: the lock is taken, so no other reference to the list exists.
+    Ok(change(unsafe { &mut *LISTED.descriptors.get() }))
+}
+
+fn install_handlers() -> Result<()> {
+    static INSTALLED: OnceLock<i32> = OnceLock::new();
+    // SAFETY: the handlers are functions of the program that never go away and keep to what a handler may do: atomics,
+    // `sched_yield` and `close`.
+    let errno = *INSTALLED.get_or_init(|| unsafe { pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) });
+    if errno == 0 {
+        return Ok(());
+    }
+    let source = io::Error::from_raw_os_error(errno);
+    Err(Error::from_io(Op::Memory, Path::new("handlers of fork"), None, &source))
+}
+
+unsafe extern "C" {
+    /// POSIX; the crate `libc` lacks it for Linux.
+    fn pthread_atfork(
+        prepare: Option<unsafe extern "C" fn()>,
+        parent: Option<unsafe extern "C" fn()>,
+        child: Option<unsafe extern "C" fn()>,
+    ) -> libc::c_int;
+}
+
+extern "C" fn before_fork() {
+    LISTED.take();
+}
+
+extern "C" fn in_parent() {
+    LISTED.give();
+}
+
+extern "C" fn in_child() {
+    // SAFETY: the thread that forked took the lock in `before_fork` and is the only one here. Closing the child's descriptors
+    // leaves the parent's open, and no `flock` is released, since the parent still has the open file.
+    unsafe {
+        let descriptors = &mut *LISTED.descriptors.get();
+        for descriptor in descriptors.iter() {
+            libc::close(*descriptor);
+        }
+        // Takes and gives no memory.
+        descriptors.clear();
+    }
+    LISTED.give();
 }

@@ -139,6 +139,7 @@ pub trait Fs: Send + Sync + Debug {
 /// A lock on a lock file, released when dropped (but never by a child made by `fork`).
 pub trait Lock: Send + Sync + Debug {}
 
+#[expect(clippy::len_without_is_empty, reason = "asking the kernel whether a file is empty is asking for its length")]
 /// An open file. Blocking calls run in the calling thread; `Queue` has the same transfers for many in flight.
 pub trait File: Send + Sync + Debug {
     /// The path it was opened by.

@@ -20,6 +20,7 @@ pub mod error;
 pub mod fork_guard;
 pub mod fs;
 mod mapping;
+pub mod real;
 pub mod sync;
 pub mod words;
 

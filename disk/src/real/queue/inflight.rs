@@ -1,0 +1,154 @@
+//! One transfer in a ring: its state between the kernel's answers.
+//!
+//! ```text
+//!            short: again from there                    SyncMethod::Fdatasync
+//!              ┌──────┐                                  and Durability::Now
+//!   start ──> Moving ─┴──────── every byte moved ───────────> Syncing
+//!              └── error ──> complete <── else ──┘               │
+//!                              └─────────────────────────────────┘
+//! ```
+//!
+//! 1. The pieces of memory named to the kernel stay where they are until its answer: they are in the box, which is the
+//!    transfer's number in the ring.
+//! 2. `EINTR`, `EAGAIN` and `ECANCELED` mean that the kernel has not tried: it cancels what its helper threads have not begun
+//!    when the thread that submitted it ends, although nobody asked for that. Such an operation is handed in again, a sync as
+//!    well, since it never ran.
+
+use super::super::SyncMethod;
+use super::super::file::RealFile;
+use super::super::moving::Direction;
+use super::super::sys::fill;
+use super::{file_of, memory};
+use crate::{Durability, Error, Op, Result, Transfer, TransferOp};
+use io_uring::{opcode, squeue, types};
+use std::io;
+
+/// How often an operation that was not tried is handed in again before that counts as an error.
+const TRIES_MAX: u32 = 1000;
+
+/// See the module.
+pub(super) struct InFlight {
+    transfer: Transfer,
+    /// In bytes, as admitted.
+    len: u64,
+    /// Bytes from the transfer's start that are moved.
+    done: u64,
+    pieces: Vec<libc::iovec>,
+    stage: Stage,
+    /// How a durable write is made, fixed at the start: the setting may change meanwhile.
+    method: SyncMethod,
+    tries: u32,
+}
+
+// SAFETY: the pieces point into the transfer's buffers, which move to another thread with it.
+unsafe impl Send for InFlight {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Moving,
+    Syncing,
+}
+
+/// What to do after an answer of the kernel.
+pub(super) enum After {
+    /// Hand [`InFlight::entry`] in.
+    Again,
+    /// It has ended.
+    Ended(Result<()>),
+}
+
+impl InFlight {
+    /// A transfer of `len` bytes that has been admitted.
+    pub(super) fn new(transfer: Transfer, len: u64) -> Box<InFlight> {
+        let method = file_of(&transfer).map_or(SyncMethod::default(), RealFile::sync_method);
+        let mut this = InFlight { transfer, len, done: 0, pieces: Vec::new(), stage: Stage::Moving, method, tries: 0 };
+        this.name_pieces();
+        Box::new(this)
+    }
+
+    /// The transfer, to complete it.
+    pub(super) fn into_transfer(self) -> Transfer {
+        self.transfer
+    }
+
+    fn file(&self) -> &RealFile {
+        file_of(&self.transfer).expect("only files of the kernel's are admitted")
+    }
+
+    fn direction(&self) -> Direction {
+        if self.transfer.op == TransferOp::Read { Direction::Read } else { Direction::Write }
+    }
+
+    fn is_durable(&self) -> bool {
+        self.transfer.op == TransferOp::Write(Durability::Now)
+    }
+
+    fn name_pieces(&mut self) {
+        fill(&mut self.pieces, memory(&self.transfer.buffers), self.done);
+    }
+
+    /// What to hand to the kernel. Its pointers are good until `self` is changed or dropped.
+    pub(super) fn entry(&self) -> squeue::Entry {
+        let fd = types::Fd(self.file().fd());
+        if self.stage == Stage::Syncing {
+            return opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build();
+        }
+        let at = self.transfer.offset + self.done;
+        let flags = if self.is_durable() && self.method == SyncMethod::Dsync { libc::RWF_DSYNC } else { 0 };
+        match (self.direction(), &self.pieces[..]) {
+            // One piece has an operation of its own, which spares the kernel a copy of the list.
+            (Direction::Read, [one]) => opcode::Read::new(fd, one.iov_base.cast(), one.iov_len as u32).offset(at).build(),
+            (Direction::Read, all) => opcode::Readv::new(fd, all.as_ptr(), all.len() as u32).offset(at).build(),
+            (Direction::Write, [one]) => {
+                opcode::Write::new(fd, one.iov_base.cast(), one.iov_len as u32).offset(at).rw_flags(flags).build()
+            }
+            (Direction::Write, all) => opcode::Writev::new(fd, all.as_ptr(), all.len() as u32).offset(at).rw_flags(flags).build(),
+        }
+    }
+
+    /// Takes the kernel's answer: bytes moved, or a negative errno.
+    pub(super) fn answer(&mut self, answer: i32) -> After {
+        let result = match usize::try_from(answer) {
+            Ok(moved) => self.succeeded(moved),
+            Err(_) => match self.not_tried(-answer) {
+                true => return After::Again,
+                false => Err(self.error(&io::Error::from_raw_os_error(-answer))),
+            },
+        };
+        match result {
+            Ok(true) => After::Again,
+            Ok(false) => After::Ended(Ok(())),
+            Err(error) if self.is_durable() => After::Ended(Err(self.file().remember_failure(error))),
+            Err(error) => After::Ended(Err(error)),
+        }
+    }
+
+    /// Whether an errno says that nothing was tried, and it may be once more (2).
+    fn not_tried(&mut self, errno: i32) -> bool {
+        self.tries += 1;
+        matches!(errno, libc::EINTR | libc::EAGAIN | libc::ECANCELED) && self.tries < TRIES_MAX
+    }
+
+    fn error(&self, error: &io::Error) -> Error {
+        match self.stage {
+            Stage::Moving => self.file().transfer_error(self.direction(), self.transfer.offset + self.done, error),
+            Stage::Syncing => self.file().error(Op::SyncFile, error),
+        }
+    }
+
+    /// After an operation that went well: whether there is more to do.
+    fn succeeded(&mut self, moved: usize) -> Result<bool> {
+        self.tries = 0;
+        if self.stage == Stage::Syncing {
+            return Ok(false);
+        }
+        let next = self.file().advance(self.direction(), self.transfer.offset, self.done, self.len, moved)?;
+        if let Some(position) = next {
+            self.done = position;
+            self.name_pieces();
+            return Ok(true);
+        }
+        self.stage = Stage::Syncing;
+        Ok(self.is_durable() && self.method == SyncMethod::Fdatasync)
+    }
+}
