@@ -30,6 +30,8 @@ const _: () = assert!(ADDRESS_BITS + ADDRESS_SHIFT == 64, "address, code and crc
 impl BlockPtr {
     /// The lowest address, in blocks, that anything but a superblock has.
     pub const ADDRESS_MIN: u64 = 16;
+    /// The lowest value of all, for questions whose answer is the same for every pointer.
+    pub(crate) const LOWEST: BlockPtr = BlockPtr(Self::ADDRESS_MIN << ADDRESS_SHIFT);
     /// The address after the highest, in blocks.
     pub const ADDRESS_END: u64 = 1 << ADDRESS_BITS;
     /// The low bits of a crc32c that a pointer holds.

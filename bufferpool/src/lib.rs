@@ -1,11 +1,41 @@
 //! The buffer pool: the engine's own virtual memory. It knows pages, not keys.
 
 mod block_ptr;
+mod change;
+mod checkpoint;
+mod core;
+mod evict;
+mod frame;
+mod free_list;
+mod ghost;
+mod guard;
+mod held;
+mod hold;
+mod latch;
+mod ledger;
+mod lists;
+mod load;
 mod page_id;
+mod page_table;
+mod policy;
+mod pool;
+mod progress;
+mod reserve;
+mod slot;
+mod states;
+mod stats;
 mod store;
+pub mod testing;
+mod ticket;
 mod view;
+mod writeback;
 
 pub use block_ptr::BlockPtr;
+pub use checkpoint::{CheckpointProgress, Pace, Unpaced};
+pub use guard::{ExclusiveGuard, Optimistic, SharedGuard};
+pub use hold::{Hold, Reservation};
 pub use page_id::{Epoch, PageId};
+pub use pool::{FRAMES_MIN, LoadError, Miss, PAGE_SIZE_MAX, PAGE_SIZE_MIN, Pool, PoolError, PoolOptions, ReserveError};
+pub use stats::PoolStats;
 pub use store::{Done, Fate, ImageDesc, Located, PageRead, PageStore, WriteBatch, WriteOrder, WriteOutcome};
 pub use view::{PageMut, PageView};

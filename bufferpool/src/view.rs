@@ -5,12 +5,14 @@
 //!
 //! 1. No access of a view is out of bounds and none panics, whatever stands in the page: past the end it reads zero.
 //! 2. `&mut PageMut` exists only while its holder alone may store to the words (the exclusive latch, or memory of one's own).
-//!    It has no size, so it can be neither copied nor swapped out of its guard. That is why [`PageMut::bytes`] is sound.
+//!    Its size is not known to the compiler, so it can be neither copied nor swapped out of its guard. That is why
+//!    [`PageMut::bytes`] is sound.
 //! 3. Numbers are little-endian; byte `i` of the page is byte `i` of its memory.
 
 use ashlar_disk::AlignedBuf;
 use ashlar_disk::words::{self, Words};
 use std::cmp::Ordering;
+use std::marker::PhantomPinned;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A page's bytes while somebody may be changing them: every value may be torn until the reader has validated.
@@ -150,6 +152,9 @@ fn head(bytes: &[u8]) -> [u8; 8] {
 /// Offsets and lengths here are the writer's own: out of bounds is a mistake in the caller.
 #[repr(transparent)]
 pub struct PageMut {
+    /// Readers load the words while a `&mut PageMut` exists. A type that is not `Unpin` makes no claim that its `&mut` is the
+    /// only way to its memory, as the future of an `async` function makes none.
+    _seen_by_readers: PhantomPinned,
     words: Words,
 }
 
@@ -167,9 +172,19 @@ impl PageMut {
     /// While the result lives the words are there, nobody else stores to them, and the result is the only `PageMut` over them.
     #[inline]
     pub(crate) unsafe fn from_words<'a>(words: *const Words) -> &'a mut PageMut {
-        // SAFETY: `PageMut` is a transparent wrapper of `Words`; every byte of it is inside an `UnsafeCell` (of the atomics),
-        // so that views over the same words may exist beside the `&mut`; the rest is the caller's promise.
+        // SAFETY: `PageMut` is a transparent wrapper of `Words`; see its first field for why views over the same words may
+        // exist beside the `&mut`; the rest is the caller's promise.
         unsafe { &mut *(words as *mut Words as *mut PageMut) }
+    }
+
+    /// A page over `words`, for looking.
+    ///
+    /// # Safety
+    /// While the result lives the words are there, and nobody stores to them.
+    #[inline]
+    pub(crate) unsafe fn from_words_ref<'a>(words: *const Words) -> &'a PageMut {
+        // SAFETY: as in `from_words`; all of it is atomics, which shared references may look at together.
+        unsafe { &*(words as *const PageMut) }
     }
 
     /// The page as readers see it.
@@ -320,7 +335,6 @@ impl PageMut {
     }
 
     /// Makes this page's bytes those of `from`.
-    #[expect(dead_code)]
     pub(crate) fn copy_page(&mut self, from: PageView<'_>) {
         words::copy(from.words, &self.words);
     }
