@@ -1,0 +1,151 @@
+//! A file of the simulated disk: what reads see, what certainly survives a power cut, and the changes between the two.
+//!
+//! 1. `live` is `durable` with all of `pending` applied in order, as far as a reader can tell.
+//! 2. A *certain* change has been applied to `durable` already and stays in `pending` only while an uncertain one stands
+//!    before it, so that applying `pending` in order comes out right whatever is left out.
+//! 3. Metadata survives as a prefix of its order (a journal); data survives sector by sector.
+
+use super::content::{CHUNK, Change, Chunk, Content};
+use super::survival::{Fate, Survival};
+use crate::SyncKind;
+use std::collections::VecDeque;
+
+#[derive(Clone, Debug)]
+struct Pending {
+    /// Its number in time, over the whole disk.
+    number: u64,
+    change: Change,
+    certain: bool,
+}
+
+/// A file.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Inode {
+    pub(super) live: Content,
+    durable: Content,
+    pending: VecDeque<Pending>,
+    /// How many open files there are.
+    pub(super) handles: usize,
+}
+
+impl Inode {
+    /// A file that holds `content`, all of it durable.
+    pub(super) fn durable(content: Content) -> Inode {
+        Inode { live: content.clone(), durable: content, ..Inode::default() }
+    }
+
+    /// Makes a change, which is `number` in time. A certain one survives a power cut whatever else does.
+    pub(super) fn change(&mut self, number: u64, change: Change, certain: bool) {
+        self.live.apply(&change);
+        if certain {
+            self.durable.apply(&change);
+        }
+        self.pending.push_back(Pending { number, change, certain });
+        self.forget_certain();
+    }
+
+    /// Writes chunks and grows the file to hold them. A certain write is durable, but not the length.
+    pub(super) fn write(&mut self, number: u64, first: u64, chunks: Vec<Chunk>, certain: bool) {
+        let end = (first + chunks.len() as u64) * CHUNK as u64;
+        if end > self.live.len {
+            self.change(number, Change::Grow { to: end }, false);
+        }
+        self.change(number, Change::Write { first, chunks }, certain);
+    }
+
+    /// What is certain and first need not wait (2).
+    fn forget_certain(&mut self) {
+        while let Some(first) = self.pending.pop_front_if(|p| p.certain) {
+            self.durable.apply(&first.change);
+        }
+    }
+
+    /// Makes durable what changed up to the number `until`.
+    pub(super) fn sync(&mut self, kind: SyncKind, until: u64) {
+        let count = self.pending.partition_point(|p| p.number <= until);
+        let later = self.pending.split_off(count);
+        let changes = std::mem::replace(&mut self.pending, later);
+        // To read what was written where something was cut or punched, that must be durable, too.
+        if kind == SyncKind::All || changes.iter().any(|p| p.change.takes_away()) {
+            changes.iter().for_each(|p| self.durable.apply(&p.change));
+        } else {
+            self.sync_data(changes);
+        }
+        self.forget_certain();
+    }
+
+    /// Makes the data durable and no more of the length than it takes to read it.
+    fn sync_data(&mut self, changes: VecDeque<Pending>) {
+        let mut rest = VecDeque::new();
+        for pending in changes {
+            if let Change::Write { first, chunks } = &pending.change {
+                let end = (first + chunks.len() as u64) * CHUNK as u64;
+                self.durable.apply(&pending.change);
+                self.durable.len = self.durable.len.max(end.min(self.live.len));
+            } else {
+                rest.push_back(pending);
+            }
+        }
+        rest.append(&mut self.pending);
+        self.pending = rest;
+    }
+
+    /// What a power cut leaves.
+    pub(super) fn survivors(&self, survival: &mut Survival) -> Survivors {
+        let mut left = Survivors { content: self.durable.clone(), journal_goes_on: true };
+        for pending in &self.pending {
+            let fate = match &pending.change {
+                _ if pending.certain => Fate::Whole,
+                change if change.is_metadata() && survival.survives(pending.number) => Fate::Whole,
+                change if change.is_metadata() => Fate::Lost,
+                _ => survival.fate(pending.number),
+            };
+            left.land(&pending.change, fate, survival);
+        }
+        left
+    }
+}
+
+/// What a power cut leaves of a file, while it is being found out.
+pub(super) struct Survivors {
+    content: Content,
+    /// Whether no metadata change has been lost yet (3).
+    journal_goes_on: bool,
+}
+
+impl Survivors {
+    /// Applies what `fate` leaves of a change.
+    fn land(&mut self, change: &Change, fate: Fate, survival: &mut Survival) {
+        match (change, fate) {
+            (Change::Write { first, chunks }, Fate::Torn) => {
+                let old = self.content.chunks(*first, chunks.len() as u64);
+                let chunks = survival.tear(&old, chunks);
+                self.content.apply(&Change::Write { first: *first, chunks });
+            }
+            (Change::Write { .. }, Fate::Whole) => self.content.apply(change),
+            (Change::Write { .. }, Fate::Lost) => {}
+            (_, fate) => {
+                self.journal_goes_on &= fate == Fate::Whole;
+                if self.journal_goes_on {
+                    self.content.apply(change);
+                }
+            }
+        }
+    }
+
+    /// Applies what is left of a write that had not completed.
+    pub(super) fn land_in_flight(&mut self, first: u64, chunks: Vec<Chunk>, survival: &mut Survival) {
+        let to = (first + chunks.len() as u64) * CHUNK as u64;
+        let (fate, grows) = (survival.fate_in_flight(), survival.rng.chance(128));
+        if to > self.content.len && grows {
+            self.land(&Change::Grow { to }, Fate::Whole, survival);
+        }
+        self.land(&Change::Write { first, chunks }, fate, survival);
+    }
+
+    /// The file as it is found after the restart.
+    pub(super) fn into_inode(mut self) -> Inode {
+        self.content.forget_past_the_end();
+        Inode::durable(self.content)
+    }
+}
