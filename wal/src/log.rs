@@ -153,11 +153,7 @@ impl Wal {
     /// # Errors
     /// The first error of a write or sync, for ever: what was not durable by then may or may not be there after reopening.
     pub fn flush_to(&self, lsn: Lsn) -> Result<()> {
-        let lsn = lsn.min(self.appended());
-        while let Some(turn) = self.core.group.wait_or_lead(lsn)? {
-            self.core.lead(turn)?;
-        }
-        Ok(())
+        self.core.flush_to(lsn.min(self.appended()))
     }
 
     /// Up to where the log is durable. Cheap, takes no lock.
@@ -210,17 +206,22 @@ impl Wal {
     }
 
     /// Replay starts at `c` from now on: a superblock that says so is durable, and its mirror. Gives room to those who wait, and the
-    /// segments below `c` new numbers; removes those that half the log's limit doesn't need.
+    /// segments below `c` new numbers; removes those that half the log's limit doesn't need. Waits for what is being written below
+    /// `c` (a witness may be, when all records below it are durable).
     ///
     /// # Errors
-    /// Of the disk; the room is given all the same.
+    /// Of the disk; the error that ended writing.
+    ///
+    /// # Panics
+    /// With a position beyond the log's end.
     pub fn recycle_below(&self, c: Lsn) -> Result<()> {
+        assert!(c <= self.core.queue.lock().end(), "replay starts within the log");
+        self.core.flush_to(c)?;
         let mut queue = self.core.queue.lock();
         queue.budget.recycle(c);
         let (end, limit) = (queue.end(), queue.budget.limit());
         drop(queue);
         self.core.room_freed.notify_all();
-        debug_assert!(c <= end, "replay starts within the log");
         let geometry = &self.core.geometry;
         let spare = limit / 2 / geometry.segment_size;
         let ready_wanted = SegmentNo(geometry.segment_of(end).0 + 2 + spare);
@@ -331,6 +332,14 @@ impl Core {
 
     fn body_max(&self, limit: u64) -> u64 {
         self.geometry.body_max(limit / 4).min(BODY_SIZE_MAX)
+    }
+
+    /// Returns when the log is durable up to `lsn`, which is not beyond its end.
+    fn flush_to(&self, lsn: Lsn) -> Result<()> {
+        while let Some(turn) = self.group.wait_or_lead(lsn)? {
+            self.lead(turn)?;
+        }
+        Ok(())
     }
 
     /// Writes all that is pending.
