@@ -16,6 +16,7 @@ compile_error!(
 
 pub mod arena;
 pub mod buffer;
+pub mod durable;
 pub mod error;
 pub mod fork_guard;
 pub mod fs;
@@ -32,3 +33,4 @@ pub use fs::{
     Access, Alignment, Buffer, Completed, Create, Durability, File, Fs, IoMode, Lock, LockMode, OpenHow, Queue, QueueKind,
     SyncKind, Transfer, TransferOp,
 };
+pub use real::probe;

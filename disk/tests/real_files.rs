@@ -187,8 +187,11 @@ fn tmpfs_is_refused_because_it_caches() {
     assert!(message.contains("tmpfs") && message.contains("IoMode::Buffered"), "{message}");
     let buffered = OpenHow { mode: IoMode::Buffered, ..how(Create::New) };
     real_fs().open(&mount.path().join("f"), &buffered).unwrap();
-    // A file that is there already is refused as well.
-    assert!(matches!(real_fs().open(&mount.path().join("f"), &how(Create::Never)), Err(Error::DirectIoUnsupported { .. })));
+    // A file that is there already is refused as well, also for reading.
+    for access in [Access::Read, Access::ReadWrite] {
+        let opened = real_fs().open(&mount.path().join("f"), &OpenHow { access, ..how(Create::Never) });
+        assert!(matches!(opened, Err(Error::DirectIoUnsupported { .. })));
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@
 //! 3. btrfs is asked otherwise: it passes writes to files with data checksums through the page cache and drops the pages again
 //!    (measured with 6.18: every page is dirtied there, and `cachestat` counts none afterwards). A file marked
 //!    no-copy-on-write has no checksums, so that mark is what is required.
-//! 4. Where the kernel can't count cached pages (before 6.5), tmpfs and ramfs are refused by name and others are taken at
-//!    their word.
+//! 4. tmpfs and ramfs are refused by name as well: there a file's cached pages are the file. Where the kernel can't count cached
+//!    pages (before 6.5), other file systems are taken at their word.
 //!
 //! Not here: opening files for use (`file`), and what a database's block is.
 
@@ -43,8 +43,7 @@ const NO_COPY_ON_WRITE: u32 = 0x0080_0000;
 /// What a file that is open with `O_DIRECT` needs; an error where the file system says that it has no direct I/O.
 pub(super) fn needs_of(file: &File, path: &Path) -> Result<(Alignment, FoundBy)> {
     let failed = |e: &io::Error| Error::from_io(Op::Stat, path, None, e);
-    let metadata = file.metadata().map_err(|e| failed(&e))?;
-    if metadata.file_type().is_block_device() {
+    if is_device(file, path)? {
         let unit = sys::sector_size(file).map_err(|e| failed(&e))?;
         return Ok((Alignment { memory: unit, offset: unit }, FoundBy::Device));
     }
@@ -56,7 +55,8 @@ pub(super) fn needs_of(file: &File, path: &Path) -> Result<(Alignment, FoundBy)>
         let alignment = Alignment { memory: statx.stx_dio_mem_align as usize, offset: statx.stx_dio_offset_align as usize };
         return Ok((alignment, FoundBy::Statx));
     }
-    try_reads(file, path, metadata.len())
+    let len = file.metadata().map_err(|e| failed(&e))?.len();
+    try_reads(file, path, len)
 }
 
 /// Reads of growing units, each at an odd multiple of itself in the file and in memory, so that no larger unit is met by chance.
@@ -104,24 +104,34 @@ pub(super) fn try_directory(dir: &Path) -> Result<Trial> {
     let file = trial_file(dir)?;
     let filesystem = Filesystem::of(&file, dir)?;
     write_and_read_back(&file, dir).map_err(|e| refused_as_unsupported(e, filesystem, dir))?;
-    let counted = check_nothing_cached(&file, dir, filesystem, "a direct write and read")?;
+    let counted = check_not_cached(&file, dir, filesystem, 0)?;
     check_btrfs(&file, dir, filesystem)?;
     let (alignment, found_by) = needs_of(&file, dir)?;
     Ok(Trial { alignment, found_by, counted })
 }
 
-/// Tries direct I/O on an existing file by reading its first block, if it has one (2).
-pub(super) fn try_reading(file: &File, path: &Path, block: BlockSize) -> Result<()> {
-    let len = file.metadata().map_err(|e| Error::from_io(Op::Stat, path, None, &e))?.len();
-    if len < block.bytes() as u64 {
-        return Ok(());
-    }
+/// Tries direct I/O on an existing file by reading its first block, as far as it has one (2); gives whether the kernel could be
+/// asked what its page cache holds. Pages that others have left there, or read meanwhile from a block device, prove nothing.
+pub(super) fn try_reading(file: &File, path: &Path, block: BlockSize) -> Result<bool> {
     let filesystem = Filesystem::of(file, path)?;
+    let before = cached_pages(file, path)?;
     let buf = AlignedBuf::zeroed(block.bytes());
     let pieces = sys::Pieces::of(std::iter::once(buf.words()), 0);
     sys::read_at(file, 0, &pieces)
         .map_err(|e| refused_as_unsupported(Error::from_io(Op::Read, path, Some(0), &e), filesystem, path))?;
-    check_nothing_cached(file, path, filesystem, "a direct read").map(drop)
+    if is_device(file, path)? {
+        return Ok(false);
+    }
+    check_not_cached(file, path, filesystem, before.unwrap_or(0))
+}
+
+fn is_device(file: &File, path: &Path) -> Result<bool> {
+    let metadata = file.metadata().map_err(|e| Error::from_io(Op::Stat, path, None, &e))?;
+    Ok(metadata.file_type().is_block_device())
+}
+
+fn cached_pages(file: &File, path: &Path) -> Result<Option<u64>> {
+    sys::cached_pages(file).map_err(|e| Error::from_io(Op::Stat, path, None, &e))
 }
 
 /// On btrfs, an error for a file that isn't marked no-copy-on-write (3).
@@ -133,7 +143,7 @@ pub(super) fn check_btrfs(file: &File, path: &Path, filesystem: Filesystem) -> R
 }
 
 /// A new, empty file open with `O_DIRECT`: nameless where the file system has such files, else its name is removed at once.
-fn trial_file(dir: &Path) -> Result<File> {
+pub(super) fn trial_file(dir: &Path) -> Result<File> {
     let mut how = OpenOptions::new();
     how.read(true).write(true).mode(0o600);
     let nameless = how.clone().custom_flags(libc::O_TMPFILE | libc::O_DIRECT).open(dir);
@@ -184,15 +194,17 @@ fn write_and_read_back(file: &File, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An error where the page cache holds pages of the file; gives whether it could be asked (4).
-fn check_nothing_cached(file: &File, path: &Path, filesystem: Filesystem, after: &str) -> Result<bool> {
-    match sys::cached_pages(file).map_err(|e| Error::from_io(Op::Stat, path, None, &e))? {
-        Some(0) => Ok(true),
-        Some(n) => Err(filesystem.unsupported(path, format!("{after} left {n} pages in the kernel's page cache"))),
-        None if matches!(filesystem.name().as_str(), "tmpfs" | "ramfs") => {
-            Err(filesystem.unsupported(path, "this file system is the kernel's page cache"))
+/// An error where the page cache holds more pages of the file than `before` the transfer; gives whether it could be asked (4).
+fn check_not_cached(file: &File, path: &Path, filesystem: Filesystem, before: u64) -> Result<bool> {
+    if filesystem.is_memory() {
+        return Err(filesystem.unsupported(path, "this file system is the kernel's page cache"));
+    }
+    match cached_pages(file, path)? {
+        Some(now) if now > before => {
+            let left = now - before;
+            Err(filesystem.unsupported(path, format!("a direct transfer left {left} pages in the kernel's page cache")))
         }
-        None => Ok(false),
+        counted => Ok(counted.is_some()),
     }
 }
 

@@ -19,6 +19,7 @@ mod file;
 mod lock;
 mod moving;
 mod place;
+pub mod probe;
 mod queue;
 mod sync_method;
 mod sys;
@@ -26,6 +27,7 @@ mod sys;
 pub use direct::FoundBy;
 pub use sync_method::{SyncCosts, SyncMethod};
 
+use crate::durable::directory_of;
 use crate::fork_guard::Owner;
 use crate::sync::Mutex;
 use crate::{
@@ -85,15 +87,6 @@ fn cut_short(path: &Path, offset: u64, wanted: u64, reached: u64) -> Error {
 fn refused(op: TransferOp, path: &Path, offset: u64) -> Error {
     let op = if op == TransferOp::Read { Op::Read } else { Op::Write };
     Error::Io { op, path: path.to_owned(), offset: Some(offset), errno: None, kind: io::ErrorKind::InvalidInput }
-}
-
-/// The directory that a path's last name is in.
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
-        None => path,
-    }
 }
 
 impl RealFs {

@@ -65,6 +65,11 @@ impl Filesystem {
         self.name() == "btrfs"
     }
 
+    /// Whether its files are in memory and nowhere else.
+    pub(super) fn is_memory(self) -> bool {
+        matches!(self.name().as_str(), "tmpfs" | "ramfs")
+    }
+
     /// The error for direct I/O that doesn't work there.
     pub(super) fn unsupported(self, path: &Path, reason: impl Into<String>) -> Error {
         let remedy = match self.name().as_str() {

@@ -175,6 +175,15 @@ pub(super) fn attributes(file: &File) -> Option<u32> {
     (answer == 0).then_some(flags as u32)
 }
 
+/// How many bytes this process may lock into memory, or `None` where there is no limit for it. A process with
+/// `CAP_IPC_LOCK` has none, whatever this says.
+pub(super) fn locked_memory_max() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call stores two numbers.
+    let answer = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    (answer == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 const BLKSSZGET: u32 = 0x1268;
 const BLKGETSIZE64: u32 = 0x8008_1272;
 

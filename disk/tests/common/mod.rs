@@ -80,6 +80,11 @@ impl Mount {
         Ok(mount)
     }
 
+    /// The loop device; empty for tmpfs.
+    pub(crate) fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or_default()
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         let path = self.dir.path().join("mounted");
         let _ = std::fs::create_dir(&path);
