@@ -203,6 +203,14 @@ fn a_directory_in_memory_is_refused_without_being_root() {
     assert!(refusal(&real_fs(), dir.path()).contains("page cache"));
 }
 
+/// ext4 that journals data takes `O_DIRECT` and goes through the page cache: seen by asking the cache, not by name.
+#[test]
+fn a_file_system_that_caches_all_the_same_is_refused() {
+    let Some(mount) = Mount::with_options("ext4", 64, 512, "data=journal") else { return };
+    let message = refusal(&real_fs(), &mount.path());
+    assert!(message.contains("left") && message.contains("page cache"), "{message}");
+}
+
 #[test]
 fn btrfs_needs_a_directory_without_copy_on_write() {
     let Some(mount) = Mount::new("btrfs", 256, 512) else { return };

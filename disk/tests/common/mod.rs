@@ -50,7 +50,12 @@ impl Mount {
     /// Makes one of `mib` MiB, on a loop device with sectors of `sector` bytes unless it is tmpfs. `None`, with the reason
     /// printed, where that can't be done here.
     pub(crate) fn new(filesystem: &str, mib: u32, sector: u32) -> Option<Mount> {
-        match Mount::try_new(filesystem, mib, sector) {
+        Mount::with_options(filesystem, mib, sector, "defaults")
+    }
+
+    /// As `new`, mounted with options.
+    pub(crate) fn with_options(filesystem: &str, mib: u32, sector: u32, options: &str) -> Option<Mount> {
+        match Mount::try_new(filesystem, mib, sector, options) {
             Ok(mount) => Some(mount),
             Err(why) => {
                 println!("skipped: no {filesystem} of {mib} MiB can be mounted here: {why}");
@@ -59,7 +64,7 @@ impl Mount {
         }
     }
 
-    fn try_new(filesystem: &str, mib: u32, sector: u32) -> Result<Mount, String> {
+    fn try_new(filesystem: &str, mib: u32, sector: u32, options: &str) -> Result<Mount, String> {
         // SAFETY: takes and gives a number.
         if unsafe { libc::geteuid() } != 0 {
             return Err("not root".into());
@@ -76,7 +81,7 @@ impl Mount {
         mount.device = Some(device.clone());
         let quiet = if filesystem == "ext4" { "-q" } else { "-f" };
         run(&format!("mkfs.{filesystem}"), &[quiet, &device])?;
-        run("mount", &[&device, &at])?;
+        run("mount", &["-o", options, &device, &at])?;
         Ok(mount)
     }
 

@@ -152,3 +152,79 @@ impl InFlight {
         Ok(self.is_durable() && self.method == SyncMethod::Fdatasync)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Buffer;
+    use crate::real::{RealFs, RealOptions};
+    use crate::{Access, AlignedBuf, BlockSize, Create, Fs, IoMode, OpenHow};
+
+    /// A transfer of two buffers of 4096 bytes, on a file that is never asked to move anything.
+    fn in_flight(op: TransferOp, method: SyncMethod) -> Box<InFlight> {
+        let dir = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
+        let fs = RealFs::new(RealOptions { sync_method: method, ..RealOptions::default() }).unwrap();
+        let how = OpenHow { access: Access::ReadWrite, create: Create::New, mode: IoMode::Direct, block: BlockSize::MIN };
+        let file = fs.open(&dir.path().join("f"), &how).unwrap();
+        let buffers = vec![Buffer::Heap(AlignedBuf::zeroed(4096)), Buffer::Heap(AlignedBuf::zeroed(4096))];
+        InFlight::new(Transfer { file, op, offset: 4096, buffers, done: Box::new(|_| ()) }, 8192)
+    }
+
+    const NOW: TransferOp = TransferOp::Write(Durability::Now);
+
+    #[test]
+    fn a_short_answer_goes_on_where_it_stopped() {
+        for op in [TransferOp::Read, NOW] {
+            let mut job = in_flight(op, SyncMethod::Dsync);
+            assert_eq!(job.pieces.len(), 2);
+            assert!(matches!(job.answer(4096), After::Again));
+            assert_eq!((job.done, job.pieces.len()), (4096, 1));
+            assert!(matches!(job.answer(512), After::Again));
+            assert_eq!((job.done, job.pieces[0].iov_len), (4608, 3584));
+            assert!(matches!(job.answer(3584), After::Ended(Ok(()))));
+        }
+    }
+
+    #[test]
+    fn a_read_that_stops_within_a_unit_has_met_the_end() {
+        let mut job = in_flight(TransferOp::Read, SyncMethod::Dsync);
+        let After::Ended(Err(Error::Short { offset, wanted, end, .. })) = job.answer(100) else { panic!("not short") };
+        assert_eq!((offset, wanted, end), (4096, 8192, 4196));
+    }
+
+    #[test]
+    fn a_durable_write_without_dsync_is_followed_by_a_sync() {
+        let mut job = in_flight(NOW, SyncMethod::Fdatasync);
+        assert!(matches!(job.answer(8192), After::Again));
+        assert_eq!(job.stage, Stage::Syncing);
+        assert!(matches!(job.answer(-libc::ECANCELED), After::Again));
+        assert!(matches!(job.answer(0), After::Ended(Ok(()))));
+        let mut later = in_flight(TransferOp::Write(Durability::Later), SyncMethod::Fdatasync);
+        assert!(matches!(later.answer(8192), After::Ended(Ok(()))));
+    }
+
+    #[test]
+    fn what_was_not_tried_is_handed_in_again_but_not_for_ever() {
+        let mut job = in_flight(TransferOp::Read, SyncMethod::Dsync);
+        for errno in [libc::EINTR, libc::EAGAIN, libc::ECANCELED] {
+            assert!(matches!(job.answer(-errno), After::Again));
+        }
+        let ended = (0..TRIES_MAX).find(|_| matches!(job.answer(-libc::EAGAIN), After::Ended(Err(Error::Io { .. }))));
+        assert!(ended.is_some());
+    }
+
+    #[test]
+    fn the_first_failure_of_a_durable_write_is_final() {
+        let mut job = in_flight(NOW, SyncMethod::Fdatasync);
+        assert!(matches!(job.answer(8192), After::Again));
+        assert!(matches!(job.answer(-libc::EIO), After::Ended(Err(Error::Io { op: Op::SyncFile, .. }))));
+        let file = job.transfer.file;
+        for _ in 0..2 {
+            let again = file.sync(crate::SyncKind::Data);
+            assert!(matches!(again, Err(Error::Io { op: Op::SyncFile, errno: Some(libc::EIO), .. })), "{again:?}");
+        }
+        let mut buf = AlignedBuf::zeroed(4096);
+        assert!(file.write(0, &[buf.words_mut()], Durability::Now).is_err());
+        file.write(0, &[buf.words_mut()], Durability::Later).unwrap();
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! 1. Threads start as work comes, up to a bound, and end when the queue is dropped.
 //! 2. A thread only moves bytes; completions wait in a list for who reaps (see the module above, 3).
-//! 3. Whoever leaves `wait` with completions still in the list wakes another who waits, so none is left lying while
-//!    somebody sleeps.
+//! 3. A finished transfer wakes one of those who wait. That one may leave instead of reaping, if what it waits for has come
+//!    true by a completion; but then that completion's batch wakes all, so nothing is left lying while somebody sleeps.
 
 use super::{BATCH_MAX, Batch, Sorted, file_of, memory};
 use crate::fork_guard::Owner;
@@ -175,9 +175,6 @@ impl Queue for ThreadQueue {
         while !self.owner.is_forked_child() {
             let seen = self.shared.state.lock().batches;
             if until() {
-                if !self.shared.state.lock().finished.is_empty() {
-                    self.shared.finished.notify_one();
-                }
                 return;
             }
             if self.poll() > 0 {
