@@ -16,31 +16,38 @@ use crate::words::Words;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Anonymous memory for transfers: frames, and buffers that live as long as the database.
 #[derive(Debug)]
 pub struct Arena {
     memory: Mapping,
+    id: u64,
 }
 
 impl Arena {
     /// An arena of `len` bytes (rounded up to 64 KiB), zeroed, not yet backed by memory. Huge pages are asked for where it is
     /// large enough for them; not getting them is no error.
     pub fn new(len: usize) -> Result<Arc<Arena>> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let memory = Mapping::new(len, Usable::Now)?;
         memory.advise(Advice::NotInChildren)?;
         if memory.len() >= HUGE_PAGE_SIZE {
             // A kernel without transparent huge pages answers EINVAL: then small ones do.
             let _ = memory.advise(Advice::HugePages);
         }
-        Ok(Arc::new(Arena { memory }))
+        Ok(Arc::new(Arena { memory, id: NEXT_ID.fetch_add(1, Ordering::Relaxed) }))
     }
 
     /// Its length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.memory.len()
+    }
+
+    /// A number that no other arena of this process has had.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// The `len` bytes from byte `offset` on; both multiples of 8.

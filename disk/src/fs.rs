@@ -247,6 +247,11 @@ pub trait Queue: Send + Sync + Debug {
     }
     /// How it works: `io_uring`, `threads` or `simulated`.
     fn kind(&self) -> &'static str;
+    /// How many bytes of arenas the kernel has pinned for it, so that transfers there need no look-up; `None` where that can't be,
+    /// or the locked-memory limit forbids it.
+    fn registered_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The one gate for alignment: every transfer of either implementation passes here.

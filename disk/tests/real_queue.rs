@@ -396,3 +396,78 @@ fn the_best_kind_is_one_of_both_and_can_be_forced() {
     let forced = RealFs::new(RealOptions { queue: QueueKind::Threads, ..RealOptions::default() }).unwrap();
     assert_eq!(forced.queue(QueueKind::Best, 8).unwrap().kind(), "threads");
 }
+
+/// Writes and reads an arena of several registered steps, whole pages of it and pieces that cross from one step to the next.
+fn use_an_arena(fs: &RealFs, queue: &dyn Queue) {
+    let dir = test_dir();
+    let file = new_file(fs, &dir.path().join("f"));
+    let arena = Arena::new(40 << 20).unwrap();
+    let places = [0, 65536, (16 << 20) - 4096, 16 << 20, (32 << 20) - 65536, (40 << 20) - 65536];
+    for (at, seed) in places.into_iter().zip(1..) {
+        let slice = arena.slice(at, 65536);
+        ashlar_disk::words::copy_in(slice.words(), 0, &pattern(seed, 65536));
+        run_one(queue, &file, if seed % 2 == 0 { NOW } else { LATER }, seed * 65536, vec![Buffer::Arena(slice)]).result.unwrap();
+    }
+    for (at, seed) in places.into_iter().zip(1..) {
+        let read = run_one(queue, &file, TransferOp::Read, seed * 65536, vec![Buffer::Arena(arena.slice(at, 65536))]);
+        read.result.as_ref().unwrap();
+        assert!(bytes(&read, 0)[..] == pattern(seed, 65536)[..], "{at}");
+    }
+    // Another arena, perhaps at the same address, is not taken for the first.
+    drop(arena);
+    let arena = Arena::new(40 << 20).unwrap();
+    let read = run_one(queue, &file, TransferOp::Read, 65536, vec![Buffer::Arena(arena.slice(65536, 65536))]);
+    assert!(bytes(&read, 0)[..] == pattern(1, 65536)[..]);
+}
+
+#[test]
+fn arenas_are_registered_as_they_are_used() {
+    each_queue(8, |fs, queue| {
+        use_an_arena(&fs, &*queue);
+        println!("{}: {:?} bytes registered", queue.kind(), queue.registered_bytes());
+        // Three steps of the first arena and one of the second, where the limit allows it.
+        assert!(matches!(queue.registered_bytes(), None | Some(0x3800000)));
+    });
+    let never = RealFs::new(RealOptions { register_arenas: false, ..RealOptions::default() }).unwrap();
+    let queue = never.queue(QueueKind::Best, 8).unwrap();
+    use_an_arena(&never, &*queue);
+    assert_eq!(queue.registered_bytes(), None);
+}
+
+const UNPRIVILEGED: &str = "ASHLAR_TEST_UNPRIVILEGED";
+
+/// Not a test by itself: the next one runs it as a user whom the locked-memory limit binds.
+#[test]
+fn unprivileged_process() {
+    if std::env::var_os(UNPRIVILEGED).is_none() {
+        return;
+    }
+    each_queue(8, |fs, queue| {
+        use_an_arena(&fs, &*queue);
+        println!("{}: {:?} bytes registered", queue.kind(), queue.registered_bytes());
+        assert_eq!(queue.registered_bytes(), None);
+    });
+    println!("done without registering");
+}
+
+#[test]
+fn a_limit_on_locked_memory_is_no_error() {
+    let dir = test_dir();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), everybody).unwrap();
+    let output = std::process::Command::new("prlimit")
+        .args(["--memlock=1048576", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "unprivileged_process", "--nocapture"])
+        .env(UNPRIVILEGED, "1")
+        .env("ASHLAR_TEST_DIR", dir.path())
+        .output();
+    let Ok(output) = output else { return println!("skipped: no prlimit") };
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    if err.contains("setpriv:") || err.contains("prlimit:") || err.contains("failed to execute") {
+        return println!("skipped: {err}");
+    }
+    assert!(output.status.success() && out.contains("done without registering"), "{out}\n{err}");
+    println!("{out}");
+}

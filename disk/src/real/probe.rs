@@ -93,7 +93,7 @@ pub fn probe(path: &Path) -> Result<Probe> {
         capacity: fs.capacity(path)?,
         direct,
         cachestat: sys::cached_pages(&open).is_ok_and(|pages| pages.is_some()),
-        io_uring: queue::new(QueueKind::Uring, 1, Owner::this_process()?).map(drop),
+        io_uring: queue::new(QueueKind::Uring, 1, Owner::this_process()?, false).map(drop),
         locked_memory_max: sys::locked_memory_max(),
         atomic_writes: atomic_writes(dir, path, is_dir),
         sync_costs,

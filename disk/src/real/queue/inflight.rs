@@ -19,7 +19,8 @@ use super::super::file::RealFile;
 use super::super::moving::Direction;
 use super::super::sys::fill;
 use super::{file_of, memory};
-use crate::{Durability, Error, Op, Result, Transfer, TransferOp};
+use crate::fs::Buffer;
+use crate::{ArenaSlice, Durability, Error, Op, Result, Transfer, TransferOp};
 use io_uring::{opcode, squeue, types};
 use std::io;
 
@@ -87,22 +88,60 @@ impl InFlight {
         fill(&mut self.pieces, memory(&self.transfer.buffers), self.done);
     }
 
-    /// What to hand to the kernel. Its pointers are good until `self` is changed or dropped.
-    pub(super) fn entry(&self) -> squeue::Entry {
+    /// What to hand to the kernel. Its pointers are good until `self` is changed or dropped. `registered` gives the index of
+    /// registered memory that a slice lies in.
+    pub(super) fn entry(&self, registered: impl FnOnce(&ArenaSlice) -> Option<u16>) -> squeue::Entry {
         let fd = types::Fd(self.file().fd());
         if self.stage == Stage::Syncing {
             return opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build();
         }
-        let at = self.transfer.offset + self.done;
-        let flags = if self.is_durable() && self.method == SyncMethod::Dsync { libc::RWF_DSYNC } else { 0 };
-        match (self.direction(), &self.pieces[..]) {
-            // One piece has an operation of its own, which spares the kernel a copy of the list.
-            (Direction::Read, [one]) => opcode::Read::new(fd, one.iov_base.cast(), one.iov_len as u32).offset(at).build(),
-            (Direction::Read, all) => opcode::Readv::new(fd, all.as_ptr(), all.len() as u32).offset(at).build(),
-            (Direction::Write, [one]) => {
-                opcode::Write::new(fd, one.iov_base.cast(), one.iov_len as u32).offset(at).rw_flags(flags).build()
-            }
-            (Direction::Write, all) => opcode::Writev::new(fd, all.as_ptr(), all.len() as u32).offset(at).rw_flags(flags).build(),
+        match self.pieces[..] {
+            // One piece has operations of its own, which spare the kernel a copy of the list, and a look-up if it is registered.
+            [one] => match self.only_slice().and_then(registered) {
+                Some(index) => self.fixed_entry(fd, one, index),
+                None => self.single_entry(fd, one),
+            },
+            _ => self.vectored_entry(fd),
+        }
+    }
+
+    /// The slice that the transfer's only buffer is.
+    fn only_slice(&self) -> Option<&ArenaSlice> {
+        match &self.transfer.buffers[..] {
+            [Buffer::Arena(slice)] => Some(slice),
+            _ => None,
+        }
+    }
+
+    fn at(&self) -> u64 {
+        self.transfer.offset + self.done
+    }
+
+    fn flags(&self) -> i32 {
+        if self.is_durable() && self.method == SyncMethod::Dsync { libc::RWF_DSYNC } else { 0 }
+    }
+
+    fn fixed_entry(&self, fd: types::Fd, one: libc::iovec, index: u16) -> squeue::Entry {
+        let (base, len) = (one.iov_base.cast(), one.iov_len as u32);
+        match self.direction() {
+            Direction::Read => opcode::ReadFixed::new(fd, base, len, index).offset(self.at()).build(),
+            Direction::Write => opcode::WriteFixed::new(fd, base, len, index).offset(self.at()).rw_flags(self.flags()).build(),
+        }
+    }
+
+    fn single_entry(&self, fd: types::Fd, one: libc::iovec) -> squeue::Entry {
+        let (base, len) = (one.iov_base.cast(), one.iov_len as u32);
+        match self.direction() {
+            Direction::Read => opcode::Read::new(fd, base, len).offset(self.at()).build(),
+            Direction::Write => opcode::Write::new(fd, base, len).offset(self.at()).rw_flags(self.flags()).build(),
+        }
+    }
+
+    fn vectored_entry(&self, fd: types::Fd) -> squeue::Entry {
+        let (list, len) = (self.pieces.as_ptr(), self.pieces.len() as u32);
+        match self.direction() {
+            Direction::Read => opcode::Readv::new(fd, list, len).offset(self.at()).build(),
+            Direction::Write => opcode::Writev::new(fd, list, len).offset(self.at()).rw_flags(self.flags()).build(),
         }
     }
 
@@ -131,7 +170,7 @@ impl InFlight {
 
     fn error(&self, error: &io::Error) -> Error {
         match self.stage {
-            Stage::Moving => self.file().transfer_error(self.direction(), self.transfer.offset + self.done, error),
+            Stage::Moving => self.file().transfer_error(self.direction(), self.at(), error),
             Stage::Syncing => self.file().error(Op::SyncFile, error),
         }
     }
@@ -156,7 +195,6 @@ impl InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::Buffer;
     use crate::real::{RealFs, RealOptions};
     use crate::{Access, AlignedBuf, BlockSize, Create, Fs, IoMode, OpenHow};
 

@@ -14,6 +14,7 @@
 
 mod inflight;
 mod ring;
+mod slabs;
 mod threads;
 
 use super::file::RealFile;
@@ -33,16 +34,17 @@ pub(super) const DEPTH_MAX: u32 = 4096;
 const BATCH_MAX: usize = 32;
 
 /// A queue of the kind asked for, with room for `depth` transfers (1 to [`DEPTH_MAX`]; other numbers are taken as the nearest).
-pub(super) fn new(kind: QueueKind, depth: u32, owner: Owner) -> Result<Arc<dyn Queue>> {
+/// `register` says whether arenas are to be registered with a ring.
+pub(super) fn new(kind: QueueKind, depth: u32, owner: Owner, register: bool) -> Result<Arc<dyn Queue>> {
     let depth = depth.clamp(1, DEPTH_MAX);
     match kind {
         QueueKind::Threads => Ok(Arc::new(threads::ThreadQueue::new(depth, owner))),
-        QueueKind::Uring => Ok(Arc::new(ring::RingQueue::new(depth, owner)?)),
-        QueueKind::Best => match ring::RingQueue::new(depth, owner) {
+        QueueKind::Uring => Ok(Arc::new(ring::RingQueue::new(depth, owner, register)?)),
+        QueueKind::Best => match ring::RingQueue::new(depth, owner, register) {
             Ok(queue) => Ok(Arc::new(queue)),
             Err(error) => {
                 tracing::info!(%error, "io_uring is not available here; threads are used instead");
-                new(QueueKind::Threads, depth, owner)
+                new(QueueKind::Threads, depth, owner, false)
             }
         },
     }

@@ -1,6 +1,6 @@
 //! Transfers in flight by `io_uring`: one ring for all threads.
 //!
-//! 1. Submission has a lock, held for pushing entries and one system call. What is pushed is submitted before the lock is
+//! 1. Submission has a lock, held for pushing entries, one system call, and seldom for registering memory (`slabs`). What is pushed is submitted before the lock is
 //!    given back, so the submission queue is empty whenever the lock is free.
 //! 2. Reaping has a seat. Who sits there (the *leader*) takes completions, runs them, and alone may wait in the kernel; the
 //!    others (*followers*) sleep until a batch has run, then ask again what they wait for, and one of them may be the next leader.
@@ -15,6 +15,7 @@
 //! 7. No flag ties completions to the thread that submitted (`SINGLE_ISSUER`, `DEFER_TASKRUN`), and no kernel thread polls.
 
 use super::inflight::{After, InFlight};
+use super::slabs::Slabs;
 use super::{BATCH_MAX, Batch, Sorted};
 use crate::fork_guard::{Owner, with_descriptors};
 use crate::sync::{Condvar, Mutex, MutexGuard, sleep};
@@ -36,8 +37,8 @@ pub(super) struct RingQueue {
     ring: ManuallyDrop<IoUring>,
     depth: usize,
     owner: Owner,
-    /// The right to push entries (1).
-    submission: Mutex<()>,
+    /// The right to push entries (1), and what the ring knows of arenas.
+    submission: Mutex<Slabs>,
     seat: Mutex<Seat>,
     /// For followers: a batch has run, or the seat is free.
     told: Condvar,
@@ -77,7 +78,8 @@ struct Answer {
 
 impl RingQueue {
     /// A ring for `depth` transfers; an error where the kernel has or allows none.
-    pub(super) fn new(depth: u32, owner: Owner) -> Result<RingQueue> {
+    /// `register` says whether arenas are to be registered with it.
+    pub(super) fn new(depth: u32, owner: Owner, register: bool) -> Result<RingQueue> {
         let failed = |e: io::Error| Error::from_io(Op::Ring, Path::new("io_uring"), None, &e);
         let made = with_descriptors(|listed| {
             // The kernel rounds up to a power of two, and makes the completion queue twice as large (5).
@@ -86,11 +88,12 @@ impl RingQueue {
             Ok(ring)
         })?;
         let ring = ManuallyDrop::new(made.map_err(failed)?);
+        let submission = Mutex::new(Slabs::new(&ring, register));
         Ok(RingQueue {
             ring,
             depth: depth as usize,
             owner,
-            submission: Mutex::new(()),
+            submission,
             seat: Mutex::new(Seat::default()),
             told: Condvar::new(),
             in_flight: AtomicUsize::new(0),
@@ -112,9 +115,9 @@ impl RingQueue {
 
     /// Hands operations in (1).
     fn start(&self, jobs: impl Iterator<Item = Box<InFlight>>) {
-        let right = self.submission.lock();
+        let mut right = self.submission.lock();
         for job in jobs {
-            let entry = job.entry();
+            let entry = job.entry(|slice| right.index_of(&self.ring, slice));
             // From here on the box belongs to the ring (6).
             let number = Box::into_raw(job) as u64;
             self.push(&right, entry.user_data(number));
@@ -122,7 +125,7 @@ impl RingQueue {
         self.submit_pushed(&right);
     }
 
-    fn push(&self, _right: &MutexGuard<'_, ()>, entry: io_uring::squeue::Entry) {
+    fn push(&self, _right: &MutexGuard<'_, Slabs>, entry: io_uring::squeue::Entry) {
         // SAFETY: the right to push is held, so this is the only handle of the submission queue.
         let mut queue = unsafe { self.ring.submission_shared() };
         // SAFETY: the entry's pointers lead into a box that lives until its completion is taken (6), or there are none.
@@ -130,7 +133,7 @@ impl RingQueue {
     }
 
     /// Submits until nothing is left pushed. The kernel refuses only for lack of memory, which passes.
-    fn submit_pushed(&self, _right: &MutexGuard<'_, ()>) {
+    fn submit_pushed(&self, _right: &MutexGuard<'_, Slabs>) {
         let mut told = false;
         loop {
             let submitted = self.ring.submitter().submit();
@@ -296,6 +299,10 @@ impl Queue for RingQueue {
 
     fn kind(&self) -> &'static str {
         "io_uring"
+    }
+
+    fn registered_bytes(&self) -> Option<u64> {
+        if self.owner.is_forked_child() { None } else { self.submission.lock().bytes() }
     }
 }
 
