@@ -181,13 +181,17 @@ impl Wal {
     /// As [`flush_to`](Wal::flush_to).
     pub fn witness(&self) -> Result<bool> {
         let Some(mut turn) = self.core.group.try_lead()? else { return Ok(false) };
-        let end = if turn.writer().needs_witness() { self.core.take_witness(&mut turn)? } else { None };
-        match end {
-            Some(end) => self.core.write(turn, end).map(|()| true),
-            None => {
+        if !turn.writer().needs_witness() {
+            turn.give_back();
+            return Ok(false);
+        }
+        match self.core.take_witness(&mut turn) {
+            Ok(Some(end)) => self.core.write(turn, end).map(|()| true),
+            Ok(None) => {
                 turn.give_back();
                 Ok(false)
             }
+            Err(error) => Err(self.core.fail(turn, error)),
         }
     }
 
@@ -350,11 +354,12 @@ impl Core {
 
     /// Takes an empty flush as the batch if nothing is pending and the disk has space for it.
     fn take_witness(&self, turn: &mut Turn<'_>) -> Result<Option<Lsn>> {
+        // Before the flush has a place: a superblock may name the position behind it at once.
         let segment = self.geometry.segment_of(self.queue.lock().end());
         match self.pool.ensure(segment.next()) {
+            Ok(()) => Ok(self.queue.lock().take_empty_flush(&mut turn.writer().batch)),
             Err(Error::Disk(error)) if error.is_no_space() => Ok(None),
-            // Anything else comes again where it is final: in the write.
-            _ => Ok(self.queue.lock().take_empty_flush(&mut turn.writer().batch)),
+            Err(error) => Err(error),
         }
     }
 
@@ -365,15 +370,20 @@ impl Core {
         let written = turn.writer().write(&self.pool, &self.counters, |end| self.group.confirm(end));
         drop(unwinding);
         match written {
-            Ok(()) => turn.give_back(),
-            Err(error) => {
-                tracing::error!(%error, "the log can't be written any more");
-                turn.fail(error.clone());
-                self.fail_queue(error.clone());
-                return Err(error);
+            Ok(()) => {
+                turn.give_back();
+                Ok(())
             }
+            Err(error) => Err(self.fail(turn, error)),
         }
-        Ok(())
+    }
+
+    /// Ends writing for good.
+    fn fail(&self, turn: Turn<'_>, error: Error) -> Error {
+        tracing::error!(%error, "the log can't be written any more");
+        turn.fail(error.clone());
+        self.fail_queue(error.clone());
+        error
     }
 
     fn fail_queue(&self, error: Error) {

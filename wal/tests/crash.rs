@@ -66,6 +66,7 @@ impl Ledger {
 
 /// One life of a process.
 struct Process {
+    log: Log,
     wal: Wal,
     ledger: Mutex<Ledger>,
     incarnation: u32,
@@ -86,7 +87,7 @@ fn live(fs: Arc<dyn Fs>, dir: PathBuf, options: WalOptions, mut ledger: Ledger, 
     ledger.recovered(&records)?;
     let incarnation = log.start.newest_incarnation;
     let committers = rng.random_range(1..4);
-    let process = Process { wal, ledger: Mutex::new(ledger), incarnation, committing: AtomicUsize::new(committers) };
+    let process = Process { log, wal, ledger: Mutex::new(ledger), incarnation, committing: AtomicUsize::new(committers) };
     let process = Arc::new(process);
     let mut threads = Vec::new();
     for _ in 0..committers {
@@ -189,6 +190,8 @@ fn checkpoint(process: &Process, nth: usize) -> Result<(), Error> {
     drop(ledger);
     process.wal.flush_to(a.lsn)?;
     if c >= superblock.c {
+        // The superblock's write: a machine that has crashed writes none.
+        process.log.fs.list(&process.log.dir)?;
         process.ledger.lock().superblock = LogStart { c, incarnation_at_c, durable: a.lsn, ..superblock };
         process.wal.recycle_below(c)?;
     }
@@ -255,6 +258,51 @@ fn nothing_confirmed_is_lost_and_nothing_else_is_found() {
         }
     }
     println!("{histories} histories, {records} records");
+}
+
+/// A short life with a crash at each of its calls; the recovery from that, with a crash at each of its calls; the last recovery.
+#[test]
+fn a_crash_at_every_call_and_in_every_recovery_from_it() {
+    let mut crashes = 0;
+    for seed in 0..4 {
+        for first in 1.. {
+            let Some(again) = crash_twice(seed, first, None).expect("one crash") else { break };
+            for second in (1..=again).step_by(1 + seed as usize * 2) {
+                crash_twice(seed, first, Some(second)).expect("two crashes");
+                crashes += 1;
+            }
+        }
+    }
+    println!("{crashes} pairs of crashes");
+    assert!(crashes > 100);
+}
+
+/// A life that crashes at call `first`, then one that crashes at call `second`. Gives how many calls the second life made, or
+/// nothing if the first one ended before its crash.
+fn crash_twice(seed: u64, first: u64, second: Option<u64>) -> Result<Option<u64>, String> {
+    let mut sim = Sim::new(SimOptions::new(seed));
+    let dir = Path::new("/wal");
+    let options = WalOptions { flush_size_max: 8192, log_limit: 192 << 10, ..small() };
+    let log = Log::create(sim.fs(), dir, options.clone()).map_err(|error| error.to_string())?;
+    let mut ledger = Ledger { superblock: log.start, entries: Vec::new(), confirmed: Lsn(0), next_id: 0 };
+    drop(log);
+    let mut calls = 0;
+    for (life, crash_after) in [Some(first), second, None].into_iter().enumerate() {
+        let before = sim.calls();
+        sim.set_crash_at(crash_after.map(|calls| before + calls));
+        let (fs, options) = (sim.fs(), options.clone());
+        let outcome = sim.run(move || live(fs, dir.to_owned(), options, ledger, seed));
+        ledger =
+            outcome.expect("a life").map_err(|failure| format!("seed {seed}, {first}, {second:?}, life {life}: {failure}"))?;
+        match life {
+            0 if !sim.has_crashed() => return Ok(None),
+            1 => calls = sim.calls() - before,
+            _ => {}
+        }
+        let how = if (first + life as u64).is_multiple_of(2) { Restart::PowerCut } else { Restart::Kill };
+        sim = sim.restart(how, SimOptions::new(seed * 1000 + first));
+    }
+    Ok(Some(calls))
 }
 
 #[test]

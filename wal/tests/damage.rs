@@ -148,6 +148,31 @@ fn another_databases_log_is_not_taken_for_ours() {
     assert_eq!((scan.tail().why, scan.tail().flushes), (LogEnd::Leftover, 0));
 }
 
+#[test]
+fn what_an_older_incarnation_left_behind_the_end_is_not_followed() {
+    // Incarnation 1 had two flushes in its log; the power cut that took the first, unconfirmed, has left the second.
+    let mut log = Log::create(memory(), Path::new("/wal"), small()).expect("create");
+    let (wal, _) = log.open().expect("open");
+    for id in 0..2 {
+        wal.flush_to(wal.append(body(id, 100)).lsn).expect("flush");
+    }
+    let mut left = log.peek(Lsn(4096), 4096);
+    log.poke(Lsn(0), &mut ashlar_disk::AlignedBuf::zeroed(8192));
+    drop(wal);
+    // Incarnation 2 begins where the log ends now, and its first flush is as long as the lost one.
+    let (wal, records) = log.open().expect("open");
+    assert!(records.is_empty());
+    wal.flush_to(wal.append(body(2, 100)).lsn).expect("flush");
+    log.poke(Lsn(4096), &mut left);
+    assert_eq!(ids(&log).expect("read"), [2]);
+    assert_eq!(log.scan().expect("read").tail().why, LogEnd::OlderIncarnation(1));
+    // The next one goes on there, over what is left.
+    drop(wal);
+    let (wal, _) = log.open().expect("open");
+    wal.flush_to(wal.append(body(3, 100)).lsn).expect("flush");
+    assert_eq!(ids(&log).expect("read"), [2, 3]);
+}
+
 /// Whatever is done to the files: no panic, no record that was not written, no order that was not the order.
 #[test]
 fn junk_never_becomes_a_record() {
