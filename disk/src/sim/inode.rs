@@ -1,8 +1,8 @@
 //! A file of the simulated disk: what reads see, what certainly survives a power cut, and the changes between the two.
 //!
 //! 1. `live` is `durable` with all of `pending` applied in order, as far as a reader can tell.
-//! 2. A *certain* change has been applied to `durable` already and stays in `pending` only while an uncertain one stands
-//!    before it, so that applying `pending` in order comes out right whatever is left out.
+//! 2. A *certain* change stays in `pending` only while an uncertain one stands before it, and is never left out; so applying
+//!    `pending` in order comes out right whatever else is left out.
 //! 3. Metadata survives as a prefix of its order (a journal); data survives sector by sector.
 
 use super::content::{CHUNK, Change, Chunk, Content};
@@ -37,9 +37,6 @@ impl Inode {
     /// Makes a change, which is `number` in time. A certain one survives a power cut whatever else does.
     pub(super) fn change(&mut self, number: u64, change: Change, certain: bool) {
         self.live.apply(&change);
-        if certain {
-            self.durable.apply(&change);
-        }
         self.pending.push_back(Pending { number, change, certain });
         self.forget_certain();
     }
@@ -53,7 +50,7 @@ impl Inode {
         self.change(number, Change::Write { first, chunks }, certain);
     }
 
-    /// What is certain and first need not wait (2).
+    /// What is certain and comes first is durable (2).
     fn forget_certain(&mut self) {
         while let Some(first) = self.pending.pop_front_if(|p| p.certain) {
             self.durable.apply(&first.change);

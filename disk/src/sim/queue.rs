@@ -12,6 +12,7 @@ use crate::sync::simulation::{self, Wait};
 use crate::words::Words;
 use crate::{Error, Result};
 use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ pub(super) struct Completions {
 
 #[derive(Default)]
 struct CompletionState {
-    completed: Vec<(Completed, Done)>,
+    completed: VecDeque<(Completed, Done)>,
     /// Transfers submitted whose completion has not run to its end.
     unfinished: usize,
     /// Counts whatever may let a waiting thread go on.
@@ -34,7 +35,7 @@ struct CompletionState {
 impl Completions {
     /// A transfer has completed.
     pub(super) fn push(self: &Arc<Self>, completed: Completed, done: Done) {
-        self.note(|state| state.completed.push((completed, done)));
+        self.note(|state| state.completed.push_back((completed, done)));
     }
 
     /// Changes the state and wakes all who wait for a change.
@@ -74,13 +75,18 @@ impl Completions {
 
     /// Runs the completions that are there and gives their number.
     fn reap(self: &Arc<Self>) -> usize {
-        let completed = std::mem::take(&mut self.state.lock().completed);
-        let count = completed.len();
-        for (completed, done) in completed {
+        let mut count = 0;
+        // One by one, so that a panic of one leaves the others to whoever reaps next.
+        while let Some((completed, done)) = self.next() {
             let _finished = Finished(self);
             done(completed);
+            count += 1;
         }
         count
+    }
+
+    fn next(&self) -> Option<(Completed, Done)> {
+        self.state.lock().completed.pop_front()
     }
 }
 

@@ -112,6 +112,27 @@ fn a_data_sync_covers_the_length_that_reading_needs_and_no_more() {
 }
 
 #[test]
+fn what_lay_past_the_length_does_not_come_back() {
+    let build = |fs: &SimFs| write(&durable_file(fs, "/f", 1, 1), 1, 2, Now).expect("written");
+    let look = |fs: &SimFs| {
+        let short = found(fs, "/f", 1) == "short";
+        open(fs, "/f").and_then(|file| file.set_len(2 * BLOCK as u64)).expect("grown");
+        format!("{short}: {}", found(fs, "/f", 1))
+    };
+    assert_eq!(after_power_cuts(build, look), set(["true: 0", "false: 2"]));
+}
+
+#[test]
+fn the_file_systems_changes_survive_in_their_order() {
+    let build = |fs: &SimFs| {
+        let file = durable_file(fs, "/f", 2, 1);
+        file.punch_hole(0, BLOCK as u64).expect("punched");
+        file.punch_hole(BLOCK as u64, BLOCK as u64).expect("punched");
+    };
+    assert_eq!(after_power_cuts(build, |fs| found(fs, "/f", 0) + " " + &found(fs, "/f", 1)), set(["1 1", "0 1", "0 0"]));
+}
+
+#[test]
 fn a_hole_and_a_cut_may_be_undone_until_synced() {
     let punch = |fs: &SimFs| durable_file(fs, "/f", 2, 1).punch_hole(0, BLOCK as u64).expect("punched");
     assert_eq!(after_power_cuts(punch, |fs| found(fs, "/f", 0)), set(["0", "1"]));

@@ -65,6 +65,19 @@ fn changes_of_one_name_survive_in_their_order() {
 }
 
 #[test]
+fn a_name_used_again_does_not_cost_the_file_that_had_it() {
+    let build = |fs: &SimFs| {
+        durable_file(fs, "/a", 1, 1);
+        fs.rename(Path::new("/a"), Path::new("/b")).expect("renamed");
+        let file = create(fs, "/a");
+        write(&file, 0, 2, Durability::Later).expect("written");
+        file.sync(SyncKind::All).expect("synced");
+    };
+    let look = |fs: &SimFs| found(fs, "/a", 0) + " " + &found(fs, "/b", 0);
+    assert_eq!(after_power_cuts(build, look), set(["1 gone", "gone 1", "2 1"]));
+}
+
+#[test]
 fn a_directory_that_its_parent_does_not_know_takes_its_files_with_it() {
     let build = |sync_parent: bool| {
         move |fs: &SimFs| {
@@ -119,4 +132,9 @@ fn an_open_file_outlives_its_name() {
     assert_eq!(other.len().expect("a length"), 0);
     drop(file);
     assert_eq!(sim.disk.lock().inodes.len(), 1);
+    fs.remove(Path::new("/f")).expect("removed");
+    fs.sync_dir(Path::new("/")).expect("synced");
+    let sim = sim.restart(Restart::Kill, SimOptions::new(1));
+    assert!(sim.disk.lock().inodes.is_empty(), "a crash closes all files");
+    drop(other);
 }

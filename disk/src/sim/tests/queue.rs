@@ -104,6 +104,26 @@ fn a_crash_completes_what_is_in_flight() {
 }
 
 #[test]
+fn a_completion_that_panics_is_counted_and_the_others_run() {
+    let fs = Sim::new(SimOptions::new(1)).fs();
+    let (file, queue) = (create(&fs, "/f"), queue(&fs, 8));
+    let done = Arc::new(AtomicUsize::new(0));
+    let transfers = (0..3).map(|n| {
+        let done = done.clone();
+        write_transfer(&file, n, 1, move |_| {
+            done.fetch_add(1, Relaxed);
+            std::panic::resume_unwind(Box::new("broken"));
+        })
+    });
+    queue.submit(transfers.collect());
+    for left in (0..3).rev() {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.drain())).expect_err("it panics");
+        assert_eq!(queue.in_flight(), left);
+    }
+    assert_eq!(done.load(Relaxed), 3);
+}
+
+#[test]
 fn dropping_a_queue_completes_what_is_in_flight() {
     let fs = Sim::new(SimOptions::new(1)).fs();
     let file = create(&fs, "/f");

@@ -74,7 +74,11 @@ fn whoever_waits_reaps_for_everybody() {
                             let flag = done.clone();
                             let transfer = write_transfer(&file, t * 4 + n, 1, move |_| flag.store(true, Relaxed));
                             queue.submit(vec![transfer]);
-                            queue.wait(&|| done.load(Relaxed));
+                            queue.wait(&|| {
+                                let seen = done.load(Relaxed);
+                                sync::yield_point();
+                                seen
+                            });
                         }
                     };
                     spawn("writer", work).expect("a thread")
