@@ -4,7 +4,7 @@
 mod common;
 
 use ashlar_disk::real::{RealFs, RealOptions, SyncMethod};
-use ashlar_disk::{Access, AlignedBuf, BlockSize, Create, Durability, Error, File, Fs, IoMode, OpenHow, SyncKind};
+use ashlar_disk::{Access, AlignedBuf, BlockSize, Create, Durability, Error, File, Fs, IoMode, LockMode, OpenHow, SyncKind};
 use common::{Mount, how, new_file, pattern, real_fs, run, test_dir};
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -178,6 +178,31 @@ fn refusal(fs: &RealFs, dir: &std::path::Path) -> String {
     assert!(matches!(error, Error::DirectIoUnsupported { .. }), "{error:?}");
     assert_eq!(fs.list(dir).unwrap().iter().filter(|n| *n != "lost+found").count(), 0, "a refusal leaves nothing behind");
     error.to_string()
+}
+
+#[test]
+fn an_open_that_refuses_o_direct_says_so() {
+    let read_only = OpenHow { access: Access::Read, ..how(Create::Never) };
+    let error = real_fs().open(std::path::Path::new("/proc/self/status"), &read_only).unwrap_err();
+    assert!(matches!(&error, Error::DirectIoUnsupported { reason, .. } if reason.contains("O_DIRECT")), "{error:?}");
+}
+
+#[test]
+fn a_read_only_file_system_can_be_read() {
+    let Some(mount) = Mount::new("ext4", 64, 512) else { return };
+    let path = mount.path().join("f");
+    new_file(&real_fs(), &path).write(0, &[pattern(1, 8192).words_mut()], Durability::Now).unwrap();
+    let lock = mount.path().join("LOCK");
+    drop(real_fs().lock(&lock, LockMode::Exclusive).unwrap());
+    if let Err(why) = run("mount", &["-o", "remount,ro", mount.path().to_str().unwrap()]) {
+        return println!("skipped: {why}");
+    }
+    let fs = real_fs();
+    let _lock = fs.lock(&lock, LockMode::Shared).unwrap();
+    assert!(fs.open(&path, &how(Create::Never)).is_err(), "not for writing");
+    let file = fs.open(&path, &OpenHow { access: Access::Read, ..how(Create::Never) }).unwrap();
+    assert_eq!(read_back(&*file, 0, 8192)[..], pattern(1, 8192)[..]);
+    assert_eq!(file.resident_pages().unwrap().unwrap_or(0), 0);
 }
 
 #[test]

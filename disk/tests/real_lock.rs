@@ -3,7 +3,7 @@
 
 mod common;
 
-use ashlar_disk::fork_guard::Owner;
+use ashlar_disk::fork_guard::{Owner, check, is_forked_child};
 use ashlar_disk::{AlignedBuf, Arena, Buffer, Create, Durability, Error, Fs, Lock, LockMode, Transfer, TransferOp};
 use common::{KINDS, how, new_file, pattern, real_fs, test_dir};
 use std::io::{BufRead, BufReader};
@@ -201,11 +201,14 @@ fn everything_refuses_in_a_child_and_nothing_is_touched() {
 fn a_child_may_open_files_of_its_own() {
     let old = Owner::this_process().unwrap();
     let bits = forked(|| {
+        let before = is_forked_child() && is_refused(check());
         let new = Owner::this_process();
-        u8::from(new.is_ok_and(|new| !new.is_forked_child())) | u8::from(old.is_forked_child()) << 1
+        let after = !is_forked_child() && check().is_ok();
+        let bits = [before, new.is_ok_and(|new| !new.is_forked_child()), after, old.is_forked_child()];
+        bits.iter().enumerate().map(|(i, bit)| u8::from(*bit) << i).sum()
     });
-    assert_eq!(bits, 3);
-    assert!(!old.is_forked_child());
+    assert_eq!(bits, 0xf);
+    assert!(!old.is_forked_child() && !is_forked_child());
 }
 
 /// Locks come and go while other threads fork: no child keeps one.

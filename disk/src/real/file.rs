@@ -183,7 +183,9 @@ impl File for RealFile {
         let allocated = self.ask(Op::Allocate, |file| sys::allocate(file, offset, len));
         if allocated.is_err() && self.len()? > before {
             // Some file systems stop half-way. What they made beyond the old end goes, so that the length is as before.
-            self.set_len(before)?;
+            if let Err(error) = self.set_len(before) {
+                tracing::error!(%error, "a file stays longer after room for it was refused");
+            }
         }
         allocated
     }

@@ -86,6 +86,7 @@ impl Filesystem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::real::{RealFs, RealOptions};
 
     #[test]
     fn network_file_systems_are_known_by_number() {
@@ -97,6 +98,18 @@ mod tests {
             assert!(!Filesystem { magic }.is_network());
         }
         assert_eq!(Filesystem { magic: 0x1234 }.name(), "type 0x1234");
+    }
+
+    #[test]
+    fn a_network_file_system_is_refused_unless_allowed() {
+        let nfs = Filesystem { magic: 0x6969 };
+        let check = |allow_network_fs| {
+            let fs = RealFs::new(RealOptions { allow_network_fs, ..RealOptions::default() }).unwrap();
+            fs.check_network(nfs, Path::new("/mnt/db"))
+        };
+        check(true).unwrap();
+        let message = check(false).unwrap_err().to_string();
+        assert!(message.contains("/mnt/db") && message.contains("(nfs)") && message.contains("allow_network_fs"), "{message}");
     }
 
     #[test]

@@ -244,16 +244,16 @@ impl Queue for RingQueue {
         if batch.count > 0 && !self.owner.is_forked_child() {
             self.tell();
         }
-        let mut left = admitted.len();
-        let mut jobs = admitted.into_iter().map(|(transfer, len)| InFlight::new(transfer, len));
-        while left > 0 {
-            let room = self.reserve(left);
+        // Made before the lock is taken.
+        let jobs: Vec<_> = admitted.into_iter().map(|(transfer, len)| InFlight::new(transfer, len)).collect();
+        let mut jobs = jobs.into_iter();
+        while jobs.len() > 0 {
+            let room = self.reserve(jobs.len());
             if room == 0 {
                 self.wait(&|| self.in_flight() < self.depth);
                 continue;
             }
             self.start(jobs.by_ref().take(room));
-            left -= room;
         }
         batch.end();
     }
