@@ -19,8 +19,8 @@
 //!
 //! A flush is valid if and only if magic, version, uuid tag and the zeros are right, its LSN is the position it stands at, its
 //! length is at least 64 and ends within its segment, the first record's offset is 0 or within 64 and its length, durable is not
-//! beyond its LSN, and the crc32c is that of its bytes. Length and crc32c are where they are in every format version, so
-//! that a flush of an unknown version can be told from damage.
+//! beyond its LSN, and the crc32c is that of its bytes. Magic, uuid tag, LSN, length and crc32c are where they are in every
+//! format version, so that a flush of an unknown version can be told from damage.
 //!
 //! A **record** is `length u32 | body | end marker u32`, cut anywhere into pieces where a flush is full; the end marker is
 //! made from the record's position and length. Framing says nothing about damage (the flush's crc32c does); it says that

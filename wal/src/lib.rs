@@ -24,8 +24,36 @@
 //! 4. One flush is being written at a time, and its header tells what was confirmed before it.
 //! 5. After a failed write or sync nothing is confirmed any more.
 //!
+//! ```
+//! use ashlar_disk::Fs;
+//! use ashlar_disk::sim::{Sim, SimOptions};
+//! use ashlar_wal::{LogStart, Lsn, Wal, WalOptions, read_log, sync_log};
+//! use std::{path::Path, sync::Arc};
+//!
+//! let fs: Arc<dyn Fs> = Sim::new(SimOptions::new(1)).fs();
+//! let (dir, options) = (Path::new("/wal"), WalOptions::new([7; 16]));
+//! fs.create_dir(dir)?;
+//! Wal::create_first_segment(&fs, dir, &options)?;
+//!
+//! // What the superblock says. The caller raises the incarnation there, durably, before it opens the log.
+//! let start = LogStart { c: Lsn(0), incarnation_at_c: 0, newest_incarnation: 1, durable: Lsn(0) };
+//! sync_log(&fs, dir, &options)?;
+//! let scan = read_log(&fs, dir, &options, &start)?;
+//! assert_eq!(scan.records()?.count(), 0);
+//!
+//! let wal = Wal::open(&fs, dir, options.clone(), scan.tail(), 1)?;
+//! let room = wal.reserve(5)?; // may wait or fail: before anything is locked
+//! let record = wal.append_with(room, b"hello".to_vec()); // memory only: under the commit lock
+//! wal.flush_to(record.lsn)?; // durable when it returns
+//!
+//! let record = read_log(&fs, dir, &options, &start)?.records()?.next().transpose()?;
+//! assert_eq!(record.map(|record| record.body), Some(b"hello".to_vec()));
+//! # Ok::<(), ashlar_wal::Error>(())
+//! ```
+//!
 //! Reading order: [`lsn`](Lsn), `format` (the bytes of a flush and of a record), `layout` (where a record goes), `segment` (the
-//! files), `queue`, `image` and `log` (the way out), `window`, `tail` and `reader` (the way back in).
+//! files) and `pool` (which of them there are), `room`, `queue`, `image`, `writer`, `group` and `log` (the way out), `window`,
+//! `record`, `tail` and `reader` (the way back in).
 
 mod error;
 mod format;

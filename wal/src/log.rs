@@ -232,6 +232,13 @@ impl Wal {
         self.core.pool.recycle(geometry.segment_of(c), ready_wanted)
     }
 
+    /// Gives no room from now on: whoever waits for some or asks gets `reason`. For when no checkpoint can make room any more; what
+    /// was appended, or has room already, is written all the same.
+    pub fn refuse_room(&self, reason: Error) {
+        self.core.queue.lock().refuse_room(reason);
+        self.core.room_freed.notify_all();
+    }
+
     /// How full the log is, and whether somebody waits for room.
     pub fn pressure(&self) -> Pressure {
         let queue = self.core.queue.lock();
@@ -327,9 +334,7 @@ impl Core {
 
     /// Whether a record of this size could ever get room.
     fn check_room(&self, queue: &Queue, size: u64) -> Result<()> {
-        if let Some(error) = queue.failed() {
-            return Err(error.clone());
-        }
+        queue.check_room()?;
         let max = self.body_max(queue.budget.limit());
         if size > max { Err(Error::RecordTooLarge { size, max }) } else { Ok(()) }
     }

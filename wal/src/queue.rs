@@ -11,7 +11,7 @@
 use crate::image::Body;
 use crate::layout::{FlushPlan, Layout, Place};
 use crate::room::Budget;
-use crate::{Error, Lsn};
+use crate::{Error, Lsn, Result};
 
 /// Records that wait to be written.
 #[derive(Debug)]
@@ -20,8 +20,10 @@ pub(crate) struct Queue {
     pending: Batch,
     /// The accounts of room.
     pub(crate) budget: Budget,
-    /// The first error, when there was one: nothing will be written any more.
-    failed: Option<Error>,
+    /// Nothing will be written any more.
+    failed: bool,
+    /// Why no room is given any more.
+    refused: Option<Error>,
 }
 
 /// Records, and the flushes they stand in.
@@ -48,7 +50,7 @@ const BODIES_KEPT: usize = 64 << 10;
 impl Queue {
     /// The next flush begins where `layout` says.
     pub(crate) fn new(layout: Layout, budget: Budget) -> Queue {
-        Queue { layout, pending: Batch::default(), budget, failed: None }
+        Queue { layout, pending: Batch::default(), budget, failed: false, refused: None }
     }
 
     /// Gives the record the next position.
@@ -56,7 +58,7 @@ impl Queue {
         let size = body.bytes().len() as u64;
         let plans = &mut self.pending.plans;
         let place = self.layout.place(size, |plan| plans.push(plan));
-        if self.failed.is_none() {
+        if !self.failed {
             self.pending.bodies.push(body);
         } else {
             // (2)
@@ -97,14 +99,20 @@ impl Queue {
         self.layout.end()
     }
 
-    /// Nothing will be written any more.
+    /// Nothing will be written any more, and no room given.
     pub(crate) fn fail(&mut self, error: Error) {
+        self.failed = true;
         self.pending = Batch::default();
-        self.failed.get_or_insert(error);
+        self.refuse_room(error);
     }
 
-    /// The first error, when there was one.
-    pub(crate) fn failed(&self) -> Option<&Error> {
-        self.failed.as_ref()
+    /// No room is given any more. The first reason stays.
+    pub(crate) fn refuse_room(&mut self, reason: Error) {
+        self.refused.get_or_insert(reason);
+    }
+
+    /// Whether room is given at all.
+    pub(crate) fn check_room(&self) -> Result<()> {
+        self.refused.clone().map_or(Ok(()), Err)
     }
 }

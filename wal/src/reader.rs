@@ -262,15 +262,14 @@ impl Follow {
             return Ok(None);
         }
         let found = self.window.flush_at(self.next)?;
-        match (classify(found.map(|flush| flush.incarnation), self.last_incarnation, self.start.newest_incarnation), found) {
-            (Step::Follow, Ok(flush)) => {
+        match classify(found, self.last_incarnation, self.start.newest_incarnation) {
+            Step::Follow(flush) => {
                 self.next = flush.end(self.window.geometry().block);
                 self.last_incarnation = flush.incarnation;
                 Ok(Some(flush))
             }
-            (Step::Damaged(damage), _) => Err(self.window.damaged(self.next, self.next, damage)),
-            (Step::Gap(why), _) => self.at_gap(why),
-            (Step::Follow, Err(_)) => self.at_gap(LogEnd::Torn),
+            Step::Damaged(damage) => Err(self.window.damaged(self.next, self.next, damage)),
+            Step::Gap(why) => self.at_gap(why),
         }
     }
 

@@ -63,7 +63,7 @@ impl std::fmt::Display for LogEnd {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// It is the next flush.
-    Follow,
+    Follow(FlushHeader),
     /// It isn't; unless something says that there was one, the log ends here.
     Gap(LogEnd),
     /// It can't be.
@@ -71,11 +71,11 @@ pub(crate) enum Step {
 }
 
 /// The first table. `last` is the incarnation of the flush before, or at C; `newest` what the superblock admits.
-pub(crate) fn classify(found: Result<u32, Unfit>, last: u32, newest: u32) -> Step {
+pub(crate) fn classify(found: Result<FlushHeader, Unfit>, last: u32, newest: u32) -> Step {
     match found {
-        Ok(found) if found > newest => Step::Damaged(Damage::UnknownIncarnation { found, newest }),
-        Ok(found) if found >= last => Step::Follow,
-        Ok(found) => Step::Gap(LogEnd::OlderIncarnation(found)),
+        Ok(flush) if flush.incarnation > newest => Step::Damaged(Damage::UnknownIncarnation { found: flush.incarnation, newest }),
+        Ok(flush) if flush.incarnation >= last => Step::Follow(flush),
+        Ok(flush) => Step::Gap(LogEnd::OlderIncarnation(flush.incarnation)),
         Err(Unfit::Blank) => Step::Gap(LogEnd::Unwritten),
         Err(Unfit::NotAFlush | Unfit::Foreign | Unfit::Elsewhere) => Step::Gap(LogEnd::Leftover),
         Err(Unfit::Broken | Unfit::Version(_)) => Step::Gap(LogEnd::Torn),
@@ -123,13 +123,14 @@ mod tests {
     #[test]
     fn every_combination_of_the_first_table() {
         for (found, last, newest) in (0..5).flat_map(|a| (0..5).flat_map(move |b| (0..5).map(move |c| (a, b, c)))) {
-            let step = classify(Ok(found), last, newest);
+            let flush = FlushHeader { incarnation: found, lsn: Lsn(4096), durable: Lsn(0), length: 64, first_record: 0 };
+            let step = classify(Ok(flush), last, newest);
             let wanted = if found > newest {
                 Step::Damaged(Damage::UnknownIncarnation { found, newest })
             } else if found < last {
                 Step::Gap(LogEnd::OlderIncarnation(found))
             } else {
-                Step::Follow
+                Step::Follow(flush)
             };
             assert_eq!(step, wanted);
         }

@@ -163,8 +163,12 @@ fn append_and_flush(process: &Process, rng: &mut ChaCha8Rng) -> Result<(), Error
     Ok(())
 }
 
-/// Checkpoints now and then; to the end of the log when somebody waits for room.
 fn checkpoints(process: &Process, rng: &mut ChaCha8Rng) -> Result<(), Error> {
+    checkpoint_while_committing(process, rng).inspect_err(|error| process.wal.refuse_room(error.clone()))
+}
+
+/// Checkpoints now and then; to the end of the log when somebody waits for room.
+fn checkpoint_while_committing(process: &Process, rng: &mut ChaCha8Rng) -> Result<(), Error> {
     for _ in 0..rng.random_range(0..8) {
         checkpoint(process, rng.random_range(0..3))?;
     }

@@ -209,7 +209,9 @@ fn whoever_waits_for_room_is_woken_by_recycling() {
         })
         .collect();
     while waiters.iter().any(|waiter| !waiter.is_finished()) {
-        if wal.pressure().waiting > 0 {
+        let pressure = wal.pressure();
+        assert!(pressure.used + pressure.reserved <= pressure.limit, "{pressure:?}");
+        if pressure.waiting > 0 {
             wal.flush_to(wal.appended()).expect("flush");
             wal.recycle_below(wal.durable()).expect("recycle");
         }
@@ -218,6 +220,28 @@ fn whoever_waits_for_room_is_woken_by_recycling() {
     waiters.into_iter().for_each(|waiter| waiter.join().expect("no panic"));
     let stats = wal.stats();
     assert!(stats.records == 200 && stats.room_waits > 0, "{stats:?}");
+}
+
+#[test]
+fn refusing_room_ends_waits_for_it_and_no_flush() {
+    let mut log = new_log();
+    log.options.log_limit = 64 << 10;
+    let (wal, _) = log.open().expect("open");
+    let wal = Arc::new(wal);
+    let appended = wal.append(body(0, 60_000));
+    let waiter = {
+        let wal = wal.clone();
+        let wait = move || assert!(matches!(wal.reserve(5000), Err(Error::Options("the reason"))));
+        ashlar_disk::sync::spawn("waiter", wait).expect("spawn")
+    };
+    while wal.pressure().waiting == 0 {
+        ashlar_disk::sync::sleep(std::time::Duration::from_micros(50));
+    }
+    wal.refuse_room(Error::Options("the reason"));
+    waiter.join().expect("no panic");
+    assert!(wal.try_reserve(1).is_err());
+    wal.flush_to(appended.lsn).expect("what was appended is written");
+    assert_eq!(ids(&log.records().expect("read")), [0]);
 }
 
 #[test]
