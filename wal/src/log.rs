@@ -122,7 +122,8 @@ impl Wal {
     /// [`recycle_below`](Wal::recycle_below) end that, and [`pressure`](Wal::pressure) tells that somebody waits.
     ///
     /// # Errors
-    /// `RecordTooLarge`; no space, which leaves the log as it was; the error that ended writing.
+    /// `RecordTooLarge`; no space, which leaves the log as it was; the error that ended writing; the reason given to
+    /// [`refuse_room`](Wal::refuse_room).
     pub fn reserve(&self, size: u64) -> Result<Room> {
         let cost = self.core.geometry.room_for(size.min(BODY_SIZE_MAX));
         let end = self.core.wait_for_room(size, cost)?;
