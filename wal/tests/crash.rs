@@ -264,6 +264,39 @@ fn nothing_confirmed_is_lost_and_nothing_else_is_found() {
     println!("{histories} histories, {records} records");
 }
 
+/// A witness goes to the last block of a segment, in a log that has just been opened; before it is written, a record is appended behind
+/// it, and a checkpoint recycles the segment.
+#[test]
+fn a_segment_is_not_recycled_under_a_flush() {
+    let mut races = 0;
+    for seed in 0..300 {
+        let sim = Sim::new(SimOptions::new(seed));
+        let fs = sim.fs();
+        let run = move || {
+            let mut log = Log::create(fs, Path::new("/wal"), small())?;
+            let (wal, _) = log.open()?;
+            let almost_a_segment = 64 * 1024 - 4096 - 4 * 64 - 8;
+            let last = wal.append(body(0, almost_a_segment));
+            wal.flush_to(last.lsn)?;
+            drop(wal);
+            let (wal, _) = log.open()?;
+            let wal = Arc::new(wal);
+            let witness = wal.clone();
+            let witness = spawn("witness", move || drop(witness.witness())).expect("a simulated thread starts");
+            yield_point();
+            let next = wal.append(body(1, 100));
+            wal.recycle_below(next.flush_start)?;
+            wal.flush_to(next.lsn)?;
+            witness.join().expect("no panic");
+            log.start.c = next.flush_start;
+            assert_eq!(log.records()?.len(), 1);
+            Ok::<bool, Error>(next.flush_start == Lsn(64 * 1024))
+        };
+        races += u32::from(sim.run(run).expect("a run").expect("no error"));
+    }
+    assert!(races > 0, "the witness came first at least once");
+}
+
 /// A short life with a crash at each of its calls; the recovery from that, with a crash at each of its calls; the last recovery.
 #[test]
 fn a_crash_at_every_call_and_in_every_recovery_from_it() {
