@@ -44,6 +44,12 @@ fn of_two_unsynced_writes_to_one_place_either_may_be_found() {
 }
 
 #[test]
+fn a_durable_write_is_never_lost() {
+    let build = |fs: &SimFs| write(&durable_file(fs, "/f", 1, 1), 0, 2, Now).expect("written");
+    assert_eq!(after_power_cuts(build, |fs| found(fs, "/f", 0)), set(["2"]));
+}
+
+#[test]
 fn a_durable_write_covers_itself_alone() {
     let build = |fs: &SimFs| {
         let file = durable_file(fs, "/f", 3, 1);

@@ -112,6 +112,19 @@ fn a_rename_between_directories_needs_both_synced() {
 }
 
 #[test]
+fn a_durable_change_makes_the_earlier_ones_of_its_names_durable() {
+    let build = |fs: &SimFs| {
+        fs.create_dir(Path::new("/a")).expect("made");
+        fs.sync_dir(Path::new("/")).expect("synced");
+        durable_file(fs, "/a/f", 1, 1);
+        fs.rename(Path::new("/a/f"), Path::new("/f")).expect("renamed");
+        fs.remove(Path::new("/f")).expect("removed");
+        fs.sync_dir(Path::new("/")).expect("synced");
+    };
+    assert_eq!(after_power_cuts(build, |fs| found(fs, "/a/f", 0) + " " + &found(fs, "/f", 0)), set(["gone gone"]));
+}
+
+#[test]
 fn changes_that_are_not_of_one_name_survive_in_any_order() {
     let build = |fs: &SimFs| {
         create(fs, "/a");

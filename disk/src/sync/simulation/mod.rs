@@ -9,7 +9,8 @@
 //! 2. A mutex excludes, as in production; waits may end for no reason, and now and then do.
 //! 3. When the first thread returns, or the run fails, the threads left are unwound (a panic that nobody sees), so that
 //!    locks, files and buffers are given back. Threads that can't be unwound (a destructor waits for ever) are abandoned.
-//! 4. The threads of a run share locks only among themselves; a thread outside that holds one looks like a deadlock.
+//! 4. The threads of a run wait only for each other and only here: a lock held by a thread outside looks like a deadlock, and
+//!    a thread that waits in any other way (a channel, a lock of `std`) holds up the whole run.
 //! 5. Simulated threads run on threads of the operating system that are used again: a thread-local value set in one run may
 //!    be seen in the next.
 //!
