@@ -39,11 +39,11 @@ impl<S: PageStore> Core<S> {
     /// Evicts `wanted` clean pages, or as many as there are.
     pub(crate) fn evict(&self, wanted: usize) -> Evicted {
         let mut found = Evicted::default();
-        let mut tries = 2 * self.policy.lock().len();
+        let mut search = self.policy.lock().search();
         let dirty_max = self.batch_pages();
-        while found.freed < wanted && found.dirty.len() < dirty_max && tries > 0 {
-            tries -= 1;
-            let Some(frame) = self.policy.lock().next_victim(|frame| self.frames.take_mark(frame)) else { break };
+        while found.freed < wanted && found.dirty.len() < dirty_max {
+            let victim = self.policy.lock().next_victim(&mut search, |frame| self.frames.take_mark(frame));
+            let Some(frame) = victim else { break };
             match self.try_evict(frame) {
                 Victim::Evicted => found.freed += 1,
                 Victim::Dirty if !found.dirty.contains(&frame) => found.dirty.push(frame),

@@ -30,8 +30,10 @@ pub(crate) struct Frames<E> {
     count: u32,
     /// A byte a frame: whether its page was touched since eviction last looked. Dense, because every hit reads one.
     marks: Box<[AtomicU8]>,
-    groups: Box<[OnceLock<Box<[Frame<E>]>>]>,
+    groups: Box<[OnceLock<Group<E>>]>,
 }
+
+type Group<E> = Box<[Frame<E>]>;
 
 /// What is known about a frame.
 pub(crate) struct Frame<E> {

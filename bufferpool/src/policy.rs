@@ -28,6 +28,12 @@ pub(crate) struct Policy {
     probation_max: usize,
 }
 
+/// A search for victims: how many frames are still to be looked at. It ends when each was offered that was there all along.
+pub(crate) struct Search {
+    probation: usize,
+    main: usize,
+}
+
 const WINDOW: QueueId = QueueId::new(0);
 const REST: QueueId = QueueId::new(1);
 const MAIN: QueueId = QueueId::new(2);
@@ -74,33 +80,43 @@ impl Policy {
         self.lists.remove(frame);
     }
 
-    /// The next frame whose page should leave. It goes to the end of its queue: if it can't leave now, others come first.
-    pub(crate) fn next_victim(&mut self, take_mark: impl Fn(FrameId) -> bool) -> Option<FrameId> {
-        // Every step that gives no victim clears a mark; a hit may set marks meanwhile, so the number of steps is limited.
-        for _ in 0..2 * self.len() {
-            let queue = self.queue_to_shrink()?;
-            let frame = self.lists.first(queue)?;
-            let touched = take_mark(frame);
-            if touched {
-                self.lists.move_to(MAIN, frame);
+    /// Begins to look for victims.
+    pub(crate) fn search(&self) -> Search {
+        Search { probation: self.on_probation(), main: 2 * self.len() }
+    }
+
+    /// The next frame whose page should leave. It goes to the end of its queue: if it can't leave now, others come first. `None`
+    /// when every frame was offered.
+    pub(crate) fn next_victim(&mut self, search: &mut Search, take_mark: impl Fn(FrameId) -> bool) -> Option<FrameId> {
+        loop {
+            let shrink_probation = self.on_probation() >= self.probation_max || search.main == 0;
+            let frame = if shrink_probation && search.probation > 0 {
+                search.probation -= 1;
+                self.lists.first(REST).or_else(|| self.lists.first(WINDOW))
+            } else if search.main > 0 {
+                search.main -= 1;
+                self.lists.first(MAIN)
             } else {
-                self.lists.move_to(if queue == MAIN { MAIN } else { REST }, frame);
+                return None;
+            };
+            let Some(frame) = frame else { continue };
+            // Marks that are set again and again must not keep everything: the last round does not ask.
+            let touched = take_mark(frame) && search.main > self.len();
+            let hot = self.lists.queue_of(frame) == Some(MAIN);
+            self.lists.move_to(if hot || touched { MAIN } else { REST }, frame);
+            if !touched {
                 return Some(frame);
             }
         }
-        self.queue_to_shrink().and_then(|queue| self.lists.first(queue))
     }
 
-    fn queue_to_shrink(&self) -> Option<QueueId> {
-        let probation = self.lists.len(WINDOW) + self.lists.len(REST);
-        let from_probation = probation > 0 && (probation >= self.probation_max || self.lists.len(MAIN) == 0);
-        let order = if from_probation { [REST, WINDOW, MAIN] } else { [MAIN, REST, WINDOW] };
-        order.into_iter().find(|&queue| self.lists.len(queue) > 0)
+    fn on_probation(&self) -> usize {
+        self.lists.len(WINDOW) + self.lists.len(REST)
     }
 
     /// Frames in all queues.
     pub(crate) fn len(&self) -> usize {
-        self.lists.len(WINDOW) + self.lists.len(REST) + self.lists.len(MAIN)
+        self.on_probation() + self.lists.len(MAIN)
     }
 
     /// Frames in the main queue.
@@ -146,7 +162,7 @@ mod tests {
             let frame = if self.resident.len() < self.frames as usize {
                 FrameId(self.resident.len() as u32)
             } else {
-                let frame = self.policy.next_victim(take).expect("the cache is full");
+                let frame = self.policy.next_victim(&mut self.policy.search(), take).expect("the cache is full");
                 let old = self.page_of.remove(&frame).expect("a page is in it");
                 self.resident.remove(&old);
                 self.policy.evicted(frame, PageId(old));
@@ -205,16 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn victims_take_turns_and_end_when_nothing_is_left() {
+    fn a_search_offers_every_frame_and_ends() {
         let mut policy = Policy::new(16);
-        assert_eq!(policy.next_victim(|_| false), None);
+        assert_eq!(policy.next_victim(&mut policy.search(), |_| false), None);
         (0..16).for_each(|frame| policy.insert(FrameId(frame), PageId(frame.into()), |_| false));
-        let mut seen: Vec<_> = (0..16).filter_map(|_| policy.next_victim(|_| false)).collect();
-        seen.sort();
-        seen.dedup();
-        assert_eq!(seen.len(), 16, "each is offered once before any is offered again");
-        assert!(policy.next_victim(|_| true).is_some(), "marks that are set all the time end no search");
+        for marked in [false, true, false] {
+            let mut search = policy.search();
+            let mut seen: Vec<_> = std::iter::from_fn(|| policy.next_victim(&mut search, |_| marked)).collect();
+            assert!(seen.len() <= 48, "{} offers for 16 frames", seen.len());
+            seen.sort();
+            seen.dedup();
+            assert_eq!(seen.len(), 16, "marks that are set all the time ({marked}) keep nothing out");
+        }
         (0..16).for_each(|frame| policy.remove(FrameId(frame)));
-        assert_eq!((policy.len(), policy.next_victim(|_| false)), (0, None));
+        assert_eq!((policy.len(), policy.next_victim(&mut policy.search(), |_| false)), (0, None));
     }
 }

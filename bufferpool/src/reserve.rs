@@ -105,11 +105,15 @@ impl<S: PageStore> Core<S> {
         Ok(())
     }
 
-    /// Whether, now that nothing can be written, waiting can't help: nothing is under way that would give frames back.
+    /// Whether, now that nothing can be written, waiting can't help: nothing is under way that would give frames back. A reader
+    /// waits for the holds of others as well (a quarter of the frames is never unclean); a writer fails sooner.
     fn is_hopeless(&self, need: Need, found: &Evicted) -> bool {
-        let too_unclean = need.unclean > 0 && self.ledger.unclean() + need.unclean > self.limits.unclean_max;
         let under_way = self.progress.outstanding() + self.reads_under_way() + self.free.reserved();
-        too_unclean || under_way == 0 && found.busy.is_none() && found.held == 0
+        let stuck = under_way == 0 && found.busy.is_none();
+        match need.unclean {
+            0 => stuck && found.held == 0,
+            n => stuck || self.ledger.unclean() + n > self.limits.unclean_max,
+        }
     }
 
     /// Opens the page table for `n` new ids beside those of other reservations, so that making a page can't fail.
