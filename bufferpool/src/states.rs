@@ -210,12 +210,116 @@ impl State {
             Clean { at } => matches!(self, Reading) || self.written(at).is_some_and(|written| written.next == next),
             _ => self.written(BlockPtr::LOWEST).is_some_and(|written| written.next == next) || self.write_failed() == Some(next),
         };
-        by_change
+        let known = by_change
             || by_image
             || self.free(cur) == Some(next)
             || self.pack().is_some_and(|(state, _)| state == next)
             || self.merge(Epoch(cur.0.saturating_sub(1)), cur) == next
             || matches!((self, next), (Free, Reading) | (Reading, Free) | (Clean { .. }, Free))
-            || self == Free && next == Dirty { epoch: cur }
+            || self == Free && next == Dirty { epoch: cur };
+        known && next != self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUR: Epoch = Epoch(5);
+
+    /// Every state with epochs that a pool in `CUR` can be in.
+    fn all() -> Vec<State> {
+        let at = BlockPtr::LOWEST;
+        let mut all = vec![State::Free, State::Reading, State::Clean { at }];
+        for dirty in [4, 5].map(Epoch) {
+            all.extend([State::Dirty { epoch: dirty }, State::Writing { epoch: dirty }]);
+            for image in [4, 5].map(Epoch).into_iter().filter(|&image| image <= dirty) {
+                all.push(State::Rewritten { image, dirty });
+                all.push(State::Orphaned { image, superseded: dirty });
+            }
+        }
+        let (epoch, superseded) = (Epoch(4), CUR);
+        all.push(State::Detached { epoch, superseded });
+        all.push(State::DetachedWriting { epoch, superseded });
+        all.push(State::DetachedRewritten { image: epoch, dirty: epoch, superseded });
+        all
+    }
+
+    #[test]
+    fn a_change_leaves_the_page_writable_in_the_current_epoch() {
+        for state in all() {
+            match state.change(CUR) {
+                Some(Change::Already) => assert_eq!(state.writable_in(), Some(CUR)),
+                Some(Change::InPlace(next)) => assert_eq!(next.writable_in(), Some(CUR), "{state:?}"),
+                Some(Change::Copy(next)) => {
+                    assert!(next.is_detached() && next.writable_in().is_none(), "{state:?}");
+                    assert!(state.writable_in().is_some_and(|epoch| epoch < CUR), "only frozen frames are copied");
+                    assert_eq!(next.owes(), state.owes(), "an image is owed whoever holds it");
+                }
+                None => assert!(state.is_detached() || matches!(state, State::Free | State::Reading)),
+            }
+        }
+    }
+
+    #[test]
+    fn frozen_images_are_owed_until_they_are_written() {
+        for state in all() {
+            let old = |state: State| state.owes().contains(&Some(Epoch(4)));
+            let mut events: Vec<State> = state.free(CUR).into_iter().collect();
+            events.extend(state.pack().map(|(next, _)| next));
+            if let Some(Change::InPlace(next) | Change::Copy(next)) = state.change(CUR) {
+                events.push(next);
+            }
+            for next in events {
+                assert_eq!(old(next), old(state), "{state:?} to {next:?}: only writing pays what an ended epoch is owed");
+            }
+            if let Some(written) = state.written(BlockPtr::LOWEST) {
+                let paid = state.owes().into_iter().flatten().find(|epoch| !written.next.owes().contains(&Some(*epoch)));
+                match written.fate {
+                    Fate::SupersededInEpoch => assert_eq!(paid, None, "{state:?}"),
+                    Fate::Current => assert_eq!(paid, Some(written.image), "{state:?}"),
+                    Fate::SupersededIn(later) => {
+                        assert_eq!(paid, Some(written.image), "{state:?}");
+                        assert!(later > written.image);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_merge_leaves_nothing_of_the_epoch() {
+        for state in all() {
+            let merged = state.merge(Epoch(4), CUR);
+            assert!(!merged.owes().contains(&Some(Epoch(4))), "{state:?} to {merged:?}");
+            assert_eq!(merged.written(BlockPtr::LOWEST).is_some(), state.written(BlockPtr::LOWEST).is_some(), "{state:?}");
+            assert_eq!(merged.merge(Epoch(4), CUR), merged);
+            assert!(state == merged || state.leads_to(merged, CUR));
+        }
+    }
+
+    #[test]
+    fn what_no_event_leads_to_is_refused() {
+        let at = BlockPtr::LOWEST;
+        let (old, superseded) = (Epoch(4), CUR);
+        for (from, to) in [
+            (State::Free, State::Free),
+            (State::Free, State::Clean { at }),
+            (State::Free, State::Dirty { epoch: old }),
+            (State::Reading, State::Dirty { epoch: CUR }),
+            (State::Clean { at }, State::Writing { epoch: CUR }),
+            (State::Clean { at }, State::Dirty { epoch: old }),
+            (State::Dirty { epoch: CUR }, State::Clean { at }),
+            (State::Dirty { epoch: old }, State::Free),
+            (State::Dirty { epoch: CUR }, State::Detached { epoch: CUR, superseded }),
+            (State::Writing { epoch: CUR }, State::Free),
+            (State::Writing { epoch: CUR }, State::Detached { epoch: CUR, superseded }),
+            (State::Rewritten { image: old, dirty: CUR }, State::Clean { at }),
+            (State::Rewritten { image: old, dirty: CUR }, State::Free),
+            (State::DetachedWriting { epoch: old, superseded }, State::Clean { at }),
+            (State::Orphaned { image: old, superseded }, State::Dirty { epoch: CUR }),
+        ] {
+            assert!(!from.leads_to(to, CUR), "{from:?} to {to:?}");
+        }
     }
 }

@@ -1,5 +1,10 @@
 //! Pages whose every word says which page and which version of it they are, so that a torn, stale or foreign one is seen.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+pub(crate) mod crowd;
+
 use ashlar_bufferpool::{PageId, PageMut};
 
 /// What each word of version `version` of `page` is.
