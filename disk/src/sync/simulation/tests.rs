@@ -45,6 +45,25 @@ fn a_racy_counter_loses_updates_and_a_locked_one_does_not() {
 }
 
 #[test]
+fn another_thread_may_run_right_after_an_unlock() {
+    let seen: BTreeSet<(u64, u64)> = runs(200, || {
+        let shared = Arc::new((Mutex::new(0), AtomicU64::new(0)));
+        let other = shared.clone();
+        let thread = start("writer", move || {
+            *other.0.lock() = 1;
+            other.1.store(1, Relaxed);
+        });
+        let seen = (*shared.0.lock(), shared.1.load(Relaxed));
+        thread.join().expect("no panic");
+        seen
+    })
+    .into_iter()
+    .map(|o| o.expect("two steps"))
+    .collect();
+    assert!(seen.contains(&(1, 0)), "{seen:?}");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_choices() {
     let run = |seed| {
         let o = simulate(&Options::new(seed), || (count(false), sync::random_u64(), sync::now()));
