@@ -128,3 +128,51 @@ fn unframe(start: Lsn, framed: &[u8]) -> Result<&[u8], BadFraming> {
     let good = u32_at(end, 0) == end_marker(start, body.len() as u32);
     if good { Ok(body) } else { Err(BadFraming) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::frame;
+
+    /// The payload of a flush at `lsn` with one record of this body.
+    fn payload(lsn: Lsn, body: &[u8]) -> Vec<u8> {
+        let (head, end) = frame(lsn.plus(HEADER_SIZE), body.len() as u32);
+        [&head, body, &end].concat()
+    }
+
+    fn flush(lsn: Lsn, payload: &[u8], first_record: u32) -> FlushHeader {
+        FlushHeader { incarnation: 1, lsn, durable: lsn, length: HEADER_SIZE as u32 + payload.len() as u32, first_record }
+    }
+
+    fn push(assembler: &mut Assembler, header: &FlushHeader, payload: &[u8]) -> Result<Vec<LogRecord>, BadFraming> {
+        let mut found = Vec::new();
+        assembler.push(header, payload, |record| found.push(record)).map(|()| found)
+    }
+
+    #[test]
+    fn a_record_of_another_position_or_length_is_bad_framing() {
+        let lsn = Lsn(4096);
+        let good = payload(lsn, b"body");
+        let found = push(&mut Assembler::new(), &flush(lsn, &good, 64), &good).expect("one record");
+        assert_eq!((found.len(), found[0].lsn, &found[0].body[..]), (1, Lsn(4096 + 64 + 12), &b"body"[..]));
+        let elsewhere = payload(Lsn(8192), b"body");
+        assert_eq!(push(&mut Assembler::new(), &flush(lsn, &elsewhere, 64), &elsewhere), Err(BadFraming));
+        let mut shorter = good;
+        shorter[0] -= 1;
+        assert_eq!(push(&mut Assembler::new(), &flush(lsn, &shorter, 64), &shorter), Err(BadFraming));
+    }
+
+    #[test]
+    fn a_first_record_elsewhere_than_where_the_pieces_end_is_bad_framing() {
+        let (first, second) = (Lsn(4096), Lsn(8192));
+        let whole = payload(first, &[1; 100]);
+        let (head, rest) = whole.split_at(50);
+        let more = [rest, &payload(second.plus(rest.len() as u64), b"next")].concat();
+        for (first_record, good) in [(64 + rest.len() as u32, true), (64, false), (0, false), (65, false)] {
+            let mut assembler = Assembler::new();
+            assert_eq!(push(&mut assembler, &flush(first, head, 64), head), Ok(vec![]));
+            let found = push(&mut assembler, &flush(second, &more, first_record), &more);
+            assert_eq!(found.as_ref().map(Vec::len), if good { Ok(2) } else { Err(&BadFraming) }, "{first_record}");
+        }
+    }
+}

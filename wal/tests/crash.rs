@@ -297,6 +297,38 @@ fn a_segment_is_not_recycled_under_a_flush() {
     assert!(races > 0, "the witness came first at least once");
 }
 
+/// Two wait for room; recycling makes enough for both, and each is given it though neither gives back its own.
+#[test]
+fn room_for_two_is_given_to_both() {
+    for seed in 0..200 {
+        let sim = Sim::new(SimOptions::new(seed));
+        let fs = sim.fs();
+        let run = move || {
+            let mut log = Log::create(fs, Path::new("/wal"), WalOptions { log_limit: 64 << 10, ..small() })?;
+            let (wal, _) = log.open()?;
+            let wal = Arc::new(wal);
+            let full = wal.append(body(0, 60_000));
+            let rooms = Arc::new(Mutex::new(Vec::new()));
+            let wait = || {
+                let (wal, rooms) = (wal.clone(), rooms.clone());
+                let reserve = move || {
+                    let room = wal.reserve(5000).expect("room");
+                    rooms.lock().push(room);
+                };
+                spawn("waiter", reserve).expect("a simulated thread starts")
+            };
+            let waiters = [wait(), wait()];
+            wal.flush_to(full.lsn)?;
+            wal.recycle_below(wal.durable())?;
+            waiters.into_iter().for_each(|waiter| waiter.join().expect("no panic"));
+            assert_eq!(rooms.lock().len(), 2);
+            rooms.lock().clear();
+            Ok::<(), Error>(())
+        };
+        sim.run(run).expect("a run").expect("no error");
+    }
+}
+
 /// A short life with a crash at each of its calls; the recovery from that, with a crash at each of its calls; the last recovery.
 #[test]
 fn a_crash_at_every_call_and_in_every_recovery_from_it() {

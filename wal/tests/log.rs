@@ -53,6 +53,19 @@ fn records_come_back_with_their_positions() {
 }
 
 #[test]
+fn what_a_flush_does_not_use_of_its_blocks_is_zero() {
+    let mut log = new_log();
+    let (wal, _) = log.open().expect("open");
+    for (id, len) in (0..).zip([16_000, 10, 9000, 5]) {
+        wal.flush_to(wal.append(body(id, len)).lsn).expect("flush");
+    }
+    for flush in log.flushes().expect("inspect") {
+        let blocks = log.peek(flush.lsn, flush.end.since(flush.lsn) as usize);
+        assert!(blocks[flush.length as usize..].iter().all(|&byte| byte == 0), "{flush:?}");
+    }
+}
+
+#[test]
 fn a_log_goes_on_where_it_ended() {
     let mut log = new_log();
     for round in 0..10 {
