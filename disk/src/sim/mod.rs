@@ -7,7 +7,7 @@
 //!    succeeded; a [`Durability::Now`](crate::Durability::Now) write is durable once complete, but not the length it needs.
 //! 2. A file's length and room survive as a prefix of their changes; `sync(Data)` makes durable no more of the length than it
 //!    takes to read the data.
-//! 3. Names survive per directory sync, each change whole or not at all ([`names`]).
+//! 3. Names survive per directory sync, each change whole or not at all (`names`).
 //! 4. A transfer in flight has its effect at some moment between its call and its completion, in no order; a crash leaves all,
 //!    some sectors or nothing of it. A read beside a write of the same place finds any mixture of sectors.
 //! 5. The memory of a queue's write is looked at when it completes, so that changing it meanwhile shows.
@@ -16,7 +16,7 @@
 //! Works under the scheduler ([`Sim::run`]), in one thread, and in plain threads; there, blocking calls are done at once and
 //! transfers of queues complete when somebody waits or polls, in an order that the seed decides.
 //!
-//! Not simulated yet: I/O errors, bit flips, lost and misdirected writes. They belong into [`faults`].
+//! Not simulated yet: I/O errors, bit flips, lost and misdirected writes. They belong into `faults`.
 
 mod content;
 mod disk;

@@ -2,7 +2,7 @@
 //!
 //! 1. `validate` runs while the key's queue is locked: a waker that first changes what `validate` reads and then unparks never
 //!    misses a thread that is about to park.
-//! 2. Keys of users never meet those of locks: whatever the number, it is set apart from every address (see [`key_of`]).
+//! 2. Keys of users never meet those of locks: whatever the number, it is set apart from every address (see `key_of`).
 
 use super::simulation::{self, Wait};
 use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN};
