@@ -1,0 +1,210 @@
+//! Changing single entries of a page in place.
+//!
+//! 1. The caller holds the page's exclusive latch (`PageMut` says so) and has found the entry's place.
+//! 2. What may fail, for a page whose bytes are wrong or full, fails before the first byte has changed.
+//! 3. `lower`, `upper` and `dead` of the header are true after each function.
+//!
+//! A page that is to be made anew, in a split or a merge, is built in private memory instead: see `build`.
+
+use super::TreeId;
+use super::access::Plain;
+use super::layout::*;
+use super::node::{Fault, Node, Slot};
+use ashlar_bufferpool::{PageId, PageMut};
+
+/// What stands beside a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entry<'a> {
+    /// In a leaf: kind and bytes of a value.
+    Value(u8, &'a [u8]),
+    /// In an inner page.
+    Child(PageId),
+}
+
+impl Entry<'_> {
+    /// Bytes of the cell beside a suffix of `suffix_len` bytes.
+    pub(crate) fn cell_len(&self, suffix_len: usize) -> usize {
+        match self {
+            Entry::Value(_, bytes) => leaf_entry_len(suffix_len, bytes.len()) - SLOT_LEN,
+            Entry::Child(_) => inner_entry_len(suffix_len) - SLOT_LEN,
+        }
+    }
+}
+
+/// The numbers of the header that an edit changes.
+struct Bounds {
+    count: usize,
+    upper: usize,
+    dead: usize,
+}
+
+const _: () = assert!(UPPER_AT == LOWER_AT + 4, "lower and upper are stored as one number");
+
+impl Bounds {
+    fn of(page: &PageMut) -> Bounds {
+        let view = page.view();
+        Bounds {
+            count: usize::from(view.u16(COUNT_AT)),
+            upper: view.u32(UPPER_AT) as usize,
+            dead: usize::from(view.u16(DEAD_AT)),
+        }
+    }
+
+    /// Adds a cell of `len` bytes to the dead.
+    fn bury(&mut self, len: usize) -> Result<(), Fault> {
+        self.dead += len;
+        if self.dead > usize::from(u16::MAX) { Err("the page has more dead bytes than bytes") } else { Ok(()) }
+    }
+
+    fn put(&self, page: &mut PageMut) {
+        let lower = SLOTS_AT + self.count * SLOT_LEN;
+        page.put_u64(LOWER_AT, lower as u64 | (self.upper as u64) << 32);
+        page.put_u16(COUNT_AT, self.count as u16);
+        page.put_u16(DEAD_AT, self.dead as u16);
+    }
+}
+
+/// Puts an entry before slot `index`. False: it doesn't fit, nothing has changed.
+pub(crate) fn insert(page: &mut PageMut, tree: TreeId, index: usize, suffix: &[u8], entry: Entry<'_>) -> Result<bool, Fault> {
+    let node = Node::open(Plain(page.bytes()), tree)?;
+    let count = node.count();
+    if index > count {
+        return Err("an entry was to stand behind the last slot");
+    }
+    let cell_len = entry.cell_len(suffix.len());
+    if !make_gap(page, tree, SLOT_LEN + cell_len, None)? {
+        return Ok(false);
+    }
+    let mut bounds = Bounds::of(page);
+    bounds.upper -= cell_len;
+    bounds.count += 1;
+    write_cell(page, bounds.upper, suffix.get(HEAD_LEN..).unwrap_or(&[]), entry);
+    let at = SLOTS_AT + index * SLOT_LEN;
+    page.move_within(at, at + SLOT_LEN, (count - index) * SLOT_LEN);
+    page.put_u64(at, Slot::new(suffix, bounds.upper).0);
+    bounds.put(page);
+    Ok(true)
+}
+
+/// Puts another value into slot `index` of a leaf. False: it doesn't fit, nothing has changed.
+pub(crate) fn replace(page: &mut PageMut, tree: TreeId, index: usize, kind: u8, value: &[u8]) -> Result<bool, Fault> {
+    let node = Node::open(Plain(page.bytes()), tree)?;
+    let slot = node.slot(index);
+    let old = node.cell(index)?;
+    let rest = rest_len(slot.suffix_len());
+    let (old_len, new_len) = (old.len(), LEAF_CELL_HEADER + rest + value.len());
+    let mut bounds = Bounds::of(page);
+    if new_len <= old_len {
+        bounds.bury(old_len - new_len)?;
+        write_value(page, slot.offset(), rest, kind, value);
+        bounds.put(page);
+    } else if node.gap() >= new_len {
+        bounds.bury(old_len)?;
+        bounds.upper -= new_len;
+        page.move_within(slot.offset() + LEAF_CELL_HEADER, bounds.upper + LEAF_CELL_HEADER, rest);
+        write_value(page, bounds.upper, rest, kind, value);
+        page.put_u64(SLOTS_AT + index * SLOT_LEN, slot.at(bounds.upper).0);
+        bounds.put(page);
+    } else {
+        let key_rest = old[LEAF_CELL_HEADER..LEAF_CELL_HEADER + rest].to_vec();
+        if !make_gap(page, tree, new_len, Some(index))? {
+            return Ok(false);
+        }
+        bounds = Bounds::of(page);
+        bounds.upper -= new_len;
+        page.copy_from(bounds.upper + LEAF_CELL_HEADER, &key_rest);
+        write_value(page, bounds.upper, rest, kind, value);
+        page.put_u64(SLOTS_AT + index * SLOT_LEN, slot.at(bounds.upper).0);
+        bounds.put(page);
+    }
+    Ok(true)
+}
+
+/// Takes slot `index` and its cell away.
+pub(crate) fn remove(page: &mut PageMut, tree: TreeId, index: usize) -> Result<(), Fault> {
+    let node = Node::open(Plain(page.bytes()), tree)?;
+    if index >= node.count() {
+        return Err("a slot to be removed is not there");
+    }
+    let (offset, cell_len) = (node.slot(index).offset(), node.cell(index)?.len());
+    let heap_end = node.heap_end();
+    let mut bounds = Bounds::of(page);
+    bounds.count -= 1;
+    if bounds.count == 0 {
+        (bounds.upper, bounds.dead) = (heap_end, 0);
+    } else if offset == bounds.upper {
+        bounds.upper += cell_len;
+    } else {
+        bounds.bury(cell_len)?;
+    }
+    let at = SLOTS_AT + index * SLOT_LEN;
+    page.move_within(at + SLOT_LEN, at, (bounds.count - index) * SLOT_LEN);
+    bounds.put(page);
+    Ok(())
+}
+
+/// Notes that the commit at `lsn` has changed the page.
+pub(crate) fn raise_lsn(page: &mut PageMut, lsn: u64) {
+    if lsn > page.u64(LSN_AT) {
+        page.put_u64(LSN_AT, lsn);
+    }
+}
+
+/// Sees to it that there are `need` bytes between slots and heap, if there can be. The cell of slot `without` may go; if the
+/// answer is true and the heap was compacted, it is gone, and the slot is to be given another.
+fn make_gap(page: &mut PageMut, tree: TreeId, need: usize, without: Option<usize>) -> Result<bool, Fault> {
+    let node = Node::open(Plain(page.bytes()), tree)?;
+    if without.is_none() && node.gap() >= need {
+        return Ok(true);
+    }
+    let gone = without.map_or(Ok(0), |index| node.cell(index).map(<[u8]>::len))?;
+    if node.free() + gone < need {
+        return Ok(false);
+    }
+    compact(page, tree, need, without)?;
+    Ok(true)
+}
+
+/// Joins the free bytes of a page: moves all cells, but that of slot `without`, to the end of the heap.
+fn compact(page: &mut PageMut, tree: TreeId, need: usize, without: Option<usize>) -> Result<(), Fault> {
+    let node = Node::open(Plain(page.bytes()), tree)?;
+    let (count, end) = (node.count(), node.heap_end());
+    // In a page whose bytes are wrong, cells may overlap and add up to more than the heap.
+    let mut heap = Vec::with_capacity(end - SLOTS_AT);
+    let mut cells = Vec::with_capacity(count);
+    for index in (0..count).filter(|&index| Some(index) != without) {
+        let cell = node.cell(index)?;
+        heap.extend_from_slice(cell);
+        cells.push((index, node.slot(index), heap.len() - cell.len()));
+    }
+    if heap.len() + SLOTS_AT + count * SLOT_LEN + need > end {
+        return Err("the page's cells and dead bytes are more than its heap");
+    }
+    let upper = end - heap.len();
+    page.copy_from(upper, &heap);
+    for (index, slot, offset) in cells {
+        page.put_u64(SLOTS_AT + index * SLOT_LEN, slot.at(upper + offset).0);
+    }
+    Bounds { count, upper, dead: 0 }.put(page);
+    Ok(())
+}
+
+fn write_cell(page: &mut PageMut, at: usize, rest: &[u8], entry: Entry<'_>) {
+    match entry {
+        Entry::Value(kind, bytes) => {
+            page.copy_from(at + LEAF_CELL_HEADER, rest);
+            write_value(page, at, rest.len(), kind, bytes);
+        }
+        Entry::Child(child) => {
+            page.put_u64(at, child.0);
+            page.copy_from(at + INNER_CELL_HEADER, rest);
+        }
+    }
+}
+
+/// Writes all of a leaf's cell but the key's rest, which has `rest` bytes.
+fn write_value(page: &mut PageMut, at: usize, rest: usize, kind: u8, value: &[u8]) {
+    let [low, high] = (value.len() as u16).to_le_bytes();
+    page.copy_from(at, &[low, high, kind]);
+    page.copy_from(at + LEAF_CELL_HEADER + rest, value);
+}
