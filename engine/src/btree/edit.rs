@@ -208,3 +208,142 @@ fn write_value(page: &mut PageMut, at: usize, rest: usize, kind: u8, value: &[u8
     page.copy_from(at, &[low, high, kind]);
     page.copy_from(at + LEAF_CELL_HEADER + rest, value);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btree::build::{Blank, Builder};
+    use crate::btree::search::Place;
+    use crate::btree::testing::{random_key, random_value};
+    use ashlar_disk::AlignedBuf;
+    use rand_chacha::ChaCha8Rng;
+    use rand::{RngExt, SeedableRng};
+    use std::collections::BTreeMap;
+
+    const TREE: TreeId = TreeId(7);
+    type Model = BTreeMap<Vec<u8>, (u8, Vec<u8>)>;
+
+    fn empty_leaf<'a>(buf: &'a mut AlignedBuf, lower: &[u8], upper: Option<&[u8]>) -> &'a mut PageMut {
+        let page = PageMut::over(buf);
+        let mut builder = Builder::new(page.len());
+        assert!(builder.start(Blank { tree: TREE, level: 0, lsn: 1, lower, upper }));
+        builder.install(page, PageId(3));
+        page
+    }
+
+    fn assert_same(page: &PageMut, model: &Model) {
+        let node = Node::open(Plain(page.bytes()), TREE).unwrap();
+        assert_eq!(node.count(), model.len());
+        let mut key = Vec::new();
+        let mut used = node.lower_len() + node.upper_len();
+        for (index, (expected, (kind, value))) in model.iter().enumerate() {
+            node.key_into(index, &mut key).unwrap();
+            assert_eq!((&key, node.value(index).unwrap()), (expected, (*kind, &value[..])));
+            used += node.entry_len(index);
+        }
+        assert_eq!(node.used(), used, "the header's account of the page's bytes");
+    }
+
+    fn assert_finds(page: &PageMut, model: &Model, key: &[u8]) {
+        let below = model.keys().filter(|other| other[..] < *key).count();
+        let expected = if model.contains_key(key) { Place::At(below) } else { Place::Before(below) };
+        assert_eq!(Node::open(Plain(page.bytes()), TREE).unwrap().find(key), Ok(expected));
+        assert_eq!(Node::open(page.view(), TREE).unwrap().find(key), Ok(expected), "word by word");
+    }
+
+    /// Random edits of a leaf against a map, for fences that give it no prefix, a short and a long one.
+    #[test]
+    fn a_leaf_is_a_sorted_map() {
+        let fences: [(&[u8], Option<&[u8]>); 4] =
+            [(b"", None), (b"a long", Some(b"a lonh")), (b"kk", Some(b"kkkkk")), (&[0xFF, 0xFF, 0xFF], None)];
+        for seed in 0..60 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let page_size = 4096 << (seed % 5);
+            let (lower, upper) = fences[random.random_range(0..4)];
+            let mut buf = AlignedBuf::zeroed(page_size);
+            let page = empty_leaf(&mut buf, lower, upper);
+            let mut model = Model::new();
+            for step in 0..1500 {
+                let mut key = random_key(&mut random, 200);
+                if step % 2 == 0 && !model.is_empty() {
+                    key = model.keys().nth(random.random_range(0..model.len())).unwrap().clone();
+                } else if key[..] < *lower || upper.is_some_and(|upper| key[..] >= *upper) {
+                    key = [lower, &key].concat();
+                    if upper.is_some_and(|upper| key[..] >= *upper) {
+                        continue;
+                    }
+                }
+                edit_both(page, &mut model, &key, &mut random, page_size);
+                assert_finds(page, &model, &key);
+                if step % 50 == 0 {
+                    assert_same(page, &model);
+                }
+            }
+            assert_same(page, &model);
+        }
+    }
+
+    fn edit_both(page: &mut PageMut, model: &mut Model, key: &[u8], random: &mut ChaCha8Rng, page_size: usize) {
+        let node = Node::open(Plain(page.bytes()), TREE).unwrap();
+        let (free, prefix) = (node.free(), node.prefix_len());
+        let (kind, value) = random_value(random, key, page_size);
+        match node.find(key).unwrap() {
+            Place::At(index) if random.random_range(0..3) == 0 => {
+                remove(page, TREE, index).unwrap();
+                model.remove(key);
+            }
+            Place::At(index) => {
+                let room = free + model[key].1.len();
+                let fits = replace(page, TREE, index, kind, &value).unwrap();
+                assert_eq!(fits, value.len() <= room || value.len() <= model[key].1.len());
+                if fits {
+                    model.insert(key.to_vec(), (kind, value));
+                }
+            }
+            Place::Before(index) => {
+                let suffix = &key[prefix..];
+                let fits = insert(page, TREE, index, suffix, Entry::Value(kind, &value)).unwrap();
+                assert_eq!(fits, leaf_entry_len(suffix.len(), value.len()) <= free);
+                if fits {
+                    model.insert(key.to_vec(), (kind, value));
+                }
+            }
+        }
+    }
+
+    /// Whatever stands in a page, no function panics; what it can't make sense of is a fault.
+    #[test]
+    fn wrong_bytes_are_faults_not_panics() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let mut faults = 0;
+        for _ in 0..3000 {
+            let mut buf = AlignedBuf::zeroed(4096);
+            let page = empty_leaf(&mut buf, b"kk", Some(b"kkkkk"));
+            for i in 0..40u8 {
+                insert(page, TREE, usize::from(i), &[b'k', i, i, i, i, i], Entry::Value(0, &[i; 20])).unwrap();
+            }
+            for _ in 0..random.random_range(1..20) {
+                let at = if random.random() { random.random_range(32..500) } else { random.random_range(0..4096) };
+                page.put_u8(at, random.random());
+            }
+            let index = random.random_range(0..45);
+            let _ = Node::open(page.view(), TREE).and_then(|node| node.find(b"kkk\x05\x05\x05"));
+            let outcomes = [
+                replace(page, TREE, index, 1, &[1; 300]),
+                remove(page, TREE, index).map(|()| true),
+                insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),
+                insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),
+                insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),
+            ];
+            faults += outcomes.iter().filter(|outcome| outcome.is_err()).count();
+            if let Ok(node) = Node::open(Plain(page.bytes()), TREE) {
+                let mut key = Vec::new();
+                for index in 0..node.count() {
+                    let _ = (node.key_into(index, &mut key), node.value(index), node.cell(index), node.entry_len(index));
+                }
+                let _ = (node.covers(b"k"), node.prefix());
+            }
+        }
+        assert!(faults > 1000, "{faults}");
+    }
+}
