@@ -85,16 +85,21 @@ impl Builder {
 
     /// Appends the entries of `slots` of `node`. False: they don't fit, and the page is to be begun again.
     pub(crate) fn push_from(&mut self, node: &Node<Plain<'_>>, slots: Range<usize>) -> Result<bool, Fault> {
+        let mut key = std::mem::take(&mut self.key);
+        let fits = self.push_each(node, slots, &mut key);
+        self.key = key;
+        fits
+    }
+
+    fn push_each(&mut self, node: &Node<Plain<'_>>, slots: Range<usize>, key: &mut Vec<u8>) -> Result<bool, Fault> {
         for index in slots {
-            let fits = match node.prefix_len() == self.prefix {
-                true => self.push_cell(node.slot(index), node.cell(index)?),
-                false => {
-                    let mut key = std::mem::take(&mut self.key);
-                    node.key_into(index, &mut key)?;
-                    let fits = self.push(&key, node.entry(index)?)?;
-                    self.key = key;
-                    fits
-                }
+            let fits = if node.prefix_len() == self.prefix {
+                self.push_cell(node.slot(index), node.cell(index)?)
+            } else if index == 0 && !node.is_leaf() {
+                self.push_first(node.child(0))
+            } else {
+                node.key_into(index, key)?;
+                self.push(key, node.entry(index)?)?
             };
             if !fits {
                 return Ok(false);
@@ -108,8 +113,13 @@ impl Builder {
         capacity(self.bytes.len()) - (self.upper - SLOTS_AT - self.count * SLOT_LEN)
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.count
+    /// Length of what the fences have in common, which is stripped from keys.
+    pub(crate) fn prefix_len(&self) -> usize {
+        self.prefix
+    }
+
+    pub(crate) fn is_leaf(&self) -> bool {
+        self.bytes[LEVEL_AT] == 0
     }
 
     /// Makes `page`, which has the builder's page size, the page that was built. Its id is `id`.
@@ -117,6 +127,13 @@ impl Builder {
         let lower = self.finish(id);
         page.copy_from(KIND_AT, &self.bytes[KIND_AT..lower]);
         page.copy_from(self.upper, &self.bytes[self.upper..]);
+    }
+
+    /// The page as it would be installed.
+    #[cfg(test)]
+    pub(crate) fn finished(&mut self) -> &[u8] {
+        self.finish(PageId(0));
+        &self.bytes
     }
 
     /// Completes the header and returns where the slots end.

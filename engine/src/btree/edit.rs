@@ -11,6 +11,7 @@ use super::access::Plain;
 use super::layout::*;
 use super::node::{Fault, Node, Slot};
 use ashlar_bufferpool::{PageId, PageMut};
+use std::ops::Range;
 
 /// What stands beside a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,25 +121,28 @@ pub(crate) fn replace(page: &mut PageMut, tree: TreeId, index: usize, kind: u8, 
     Ok(true)
 }
 
-/// Takes slot `index` and its cell away.
-pub(crate) fn remove(page: &mut PageMut, tree: TreeId, index: usize) -> Result<(), Fault> {
+/// Takes the slots of `gone` and their cells away.
+pub(crate) fn remove(page: &mut PageMut, tree: TreeId, gone: Range<usize>) -> Result<(), Fault> {
     let node = Node::open(Plain(page.bytes()), tree)?;
-    if index >= node.count() {
+    let count = node.count();
+    if gone.start > gone.end || gone.end > count {
         return Err("a slot to be removed is not there");
     }
-    let (offset, cell_len) = (node.slot(index).offset(), node.cell(index)?.len());
-    let heap_end = node.heap_end();
     let mut bounds = Bounds::of(page);
-    bounds.count -= 1;
-    if bounds.count == 0 {
-        (bounds.upper, bounds.dead) = (heap_end, 0);
-    } else if offset == bounds.upper {
-        bounds.upper += cell_len;
-    } else {
-        bounds.bury(cell_len)?;
+    for index in gone.clone() {
+        let cell_len = node.cell(index)?.len();
+        if node.slot(index).offset() == bounds.upper {
+            bounds.upper += cell_len;
+        } else {
+            bounds.bury(cell_len)?;
+        }
     }
-    let at = SLOTS_AT + index * SLOT_LEN;
-    page.move_within(at + SLOT_LEN, at, (bounds.count - index) * SLOT_LEN);
+    bounds.count -= gone.len();
+    if bounds.count == 0 {
+        (bounds.upper, bounds.dead) = (node.heap_end(), 0);
+    }
+    let [from, to] = [gone.end, gone.start].map(|index| SLOTS_AT + index * SLOT_LEN);
+    page.move_within(from, to, (count - gone.end) * SLOT_LEN);
     bounds.put(page);
     Ok(())
 }
@@ -289,7 +293,7 @@ mod tests {
         let (kind, value) = random_value(random, key, page_size);
         match node.find(key).unwrap() {
             Place::At(index) if random.random_range(0..3) == 0 => {
-                remove(page, TREE, index).unwrap();
+                remove(page, TREE, index..index + 1).unwrap();
                 model.remove(key);
             }
             Place::At(index) => {
@@ -330,7 +334,7 @@ mod tests {
             let _ = Node::open(page.view(), TREE).and_then(|node| node.find(b"kkk\x05\x05\x05"));
             let outcomes = [
                 replace(page, TREE, index, 1, &[1; 300]),
-                remove(page, TREE, index).map(|()| true),
+                remove(page, TREE, index..index + 1).map(|()| true),
                 insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),
                 insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),
                 insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),
@@ -341,7 +345,7 @@ mod tests {
                 for index in 0..node.count() {
                     let _ = (node.key_into(index, &mut key), node.value(index), node.cell(index), node.entry_len(index));
                 }
-                let _ = (node.covers(b"k"), node.prefix());
+                let _ = node.covers(b"k");
             }
         }
         assert!(faults > 1000, "{faults}");

@@ -149,6 +149,11 @@ impl<A: Access> Node<A> {
         }
     }
 
+    /// Where the slots end.
+    pub(crate) fn slots_end(&self) -> usize {
+        SLOTS_AT + self.count * SLOT_LEN
+    }
+
     /// Where the heap begins.
     pub(crate) fn heap_start(&self) -> usize {
         self.page.u32(UPPER_AT) as usize
@@ -218,12 +223,6 @@ impl<'a> Node<Plain<'a>> {
         let (bytes, len) = (self.page.0, self.upper_len());
         let end = bytes.len().saturating_sub(self.lower_len());
         Some(&bytes[end.saturating_sub(len)..end])
-    }
-
-    /// What all keys of this page begin with.
-    pub(crate) fn prefix(&self) -> &'a [u8] {
-        let fence = self.lower_fence();
-        &fence[..self.prefix.min(fence.len())]
     }
 
     /// Whether `key` may stand in this page.

@@ -1,6 +1,6 @@
 //! What the tests of this module share: keys that are hard on a page, and values that tell whether they are whole.
 
-use super::limits;
+use super::{Stop, limits};
 use rand::{Rng, RngExt};
 
 /// A key out of one of several families: short, empty, long shared prefixes, runs of 0xFF and of zeros, the longest there is.
@@ -39,4 +39,24 @@ pub(crate) fn random_value(random: &mut impl Rng, key: &[u8], page_size: usize) 
         _ => random.random_range(0..=max),
     };
     (random.random_range(0..3), (0..len).map(|_| random.random()).collect())
+}
+
+pub(crate) type TestPool = ashlar_bufferpool::Pool<ashlar_bufferpool::FakeStore>;
+pub(crate) fn small_pool(page_size: usize, frames: u32) -> TestPool {
+    TestPool::fake(page_size, frames < 1000)
+}
+pub(crate) fn page_count(pool: &TestPool) -> usize {
+    pool.count()
+}
+
+/// Looks again until all pages are there, loading one after the other.
+pub(crate) fn wait_for<T>(pool: &TestPool, mut look: impl FnMut() -> Result<T, Stop>) -> T {
+    let mut holds = Vec::new();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(Stop::Missing(page)) => holds.push(pool.load(page).unwrap()),
+            Err(Stop::Corrupt(corrupt)) => panic!("{corrupt}"),
+        }
+    }
 }

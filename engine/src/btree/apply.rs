@@ -1,0 +1,163 @@
+//! Applying a commit's sorted changes, leaf by leaf.
+//!
+//! 1. Go down to the leaf of the first change, latch it, and make all changes whose keys lie between its fences.
+//! 2. If one doesn't fit: make room (a step of its own, see `split`), then go on with 1.
+//! 3. If deletes have left the leaf sparse: join it with a neighbour (see `join`).
+
+use super::access::Plain;
+use super::edit::{self, Entry};
+use super::error::{Corrupt, Stop, TreeError};
+use super::layout::{SLOT_LEN, capacity};
+use super::node::{Fault, Node};
+use super::search::Place;
+use super::write::{Writer, corrupt};
+use super::{Change, Observer, Seek, Tree, TreeOp, limits};
+use ashlar_bufferpool::{PageId, PageMut, PageStore, Pool};
+
+/// Splits in a row that make no room for a change: more than a tree of any height needs.
+const SPLITS_MAX: usize = 600;
+
+/// How far a step in one leaf has come.
+pub(super) struct Progress {
+    /// Changes made.
+    pub(super) done: usize,
+    /// What is to follow.
+    pub(super) next: Next,
+}
+
+/// What a step in a leaf leaves to do.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// The next leaf.
+    Leaf,
+    /// The next change doesn't fit.
+    MakeRoom,
+    /// The leaf has become sparse.
+    Settle,
+}
+
+impl Tree {
+    /// Makes the changes `ops` of the commit at `lsn`, and tells `observer` what each key held.
+    ///
+    /// The caller holds the lock that lets only one writer at a time into this tree.
+    ///
+    /// # Errors
+    /// Changes before an error are made, those after it are not; the tree is whole. [`TreeError::TooLarge`] comes before any.
+    ///
+    /// # Panics
+    /// In debug builds, where the keys are not in order and different.
+    pub fn apply<S: PageStore, O: Observer + ?Sized>(
+        &self,
+        pool: &Pool<S>,
+        lsn: u64,
+        ops: &[TreeOp<'_>],
+        observer: &mut O,
+    ) -> Result<(), TreeError<S::Error>> {
+        debug_assert!(ops.is_sorted_by(|a, b| a.key < b.key), "changes are sorted by key, one a key");
+        check_sizes(pool.page_size(), ops)?;
+        let mut writer = Writer::new(self, pool);
+        let (mut rest, mut splits) = (ops, 0);
+        while let Some(first) = rest.first() {
+            let progress = writer.run(|writer| writer.change_leaf(lsn, rest, observer))?;
+            splits = if progress.done > 0 { 0 } else { splits + 1 };
+            let last = &rest[progress.done.saturating_sub(1)];
+            rest = &rest[progress.done..];
+            match progress.next {
+                Next::Leaf => {}
+                Next::Settle => drop(writer.settle(last.key, observer)?),
+                Next::MakeRoom if splits > SPLITS_MAX => {
+                    return Err(Corrupt { page: self.root, what: "no number of splits makes room for a key" }.into());
+                }
+                Next::MakeRoom => writer.make_room(rest.first().unwrap_or(first), observer)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every change must be one that any page can be split for.
+fn check_sizes<E>(page_size: usize, ops: &[TreeOp<'_>]) -> Result<(), TreeError<E>> {
+    let limits = limits(page_size);
+    for op in ops {
+        let value_len = if let Change::Put { bytes, .. } = op.change { bytes.len() } else { 0 };
+        if op.key.len() > limits.key_max || value_len > limits.inline_value_max(op.key.len()) {
+            return Err(TreeError::TooLarge { key_len: op.key.len(), value_len });
+        }
+    }
+    Ok(())
+}
+
+impl<S: PageStore> Writer<'_, S> {
+    /// Makes the first of `ops` that lie in one leaf.
+    fn change_leaf<O: Observer + ?Sized>(&mut self, lsn: u64, ops: &[TreeOp<'_>], observer: &mut O) -> Result<Progress, Stop> {
+        let page = self.descend(Seek::AtOrAfter(ops[0].key))?;
+        let mut leaf = self.exclusive(page)?;
+        let node = self.open(page, leaf.bytes())?;
+        if !node.is_leaf() || !node.covers(ops[0].key) {
+            return Err(corrupt(page, "the page's level or fences are not those that its parent promises"));
+        }
+        let here = match node.upper_fence() {
+            Some(upper) => ops.iter().take_while(|op| op.key < upper).count(),
+            None => ops.len(),
+        };
+        let used = node.used();
+        edit::raise_lsn(&mut leaf, lsn);
+        let mut done = 0;
+        while done < here && self.change(page, &mut leaf, &ops[done], observer).map_err(|what| corrupt(page, what))? {
+            done += 1;
+        }
+        let next = match done < here {
+            true => Next::MakeRoom,
+            false if self.is_newly_sparse(used, self.open(page, leaf.bytes())?.used()) => Next::Settle,
+            false => Next::Leaf,
+        };
+        Ok(Progress { done, next })
+    }
+
+    /// Makes one change in its leaf. False: it doesn't fit.
+    fn change<O: Observer + ?Sized>(
+        &self,
+        page: PageId,
+        leaf: &mut PageMut,
+        op: &TreeOp<'_>,
+        observer: &mut O,
+    ) -> Result<bool, Fault> {
+        let tree = self.tree.id;
+        let node = Node::open(Plain(leaf.bytes()), tree)?;
+        match (node.find(op.key)?, op.change) {
+            (Place::At(index), Change::Put { kind, bytes }) => {
+                let old = node.value(index)?;
+                if bytes.len() > old.1.len() && bytes.len() - old.1.len() > node.free() {
+                    return Ok(false);
+                }
+                observer.replaced(page, op.key, Some(old));
+                edit::replace(leaf, tree, index, kind, bytes)
+            }
+            (Place::At(index), Change::Delete) => {
+                observer.replaced(page, op.key, Some(node.value(index)?));
+                edit::remove(leaf, tree, index..index + 1).map(|()| true)
+            }
+            (Place::Before(index), Change::Put { kind, bytes }) => {
+                let suffix = &op.key[node.prefix_len()..];
+                let entry = Entry::Value(kind, bytes);
+                if entry.cell_len(suffix.len()) + SLOT_LEN > node.free() || !self.slot_allowed(node.count()) {
+                    return Ok(false);
+                }
+                observer.replaced(page, op.key, None);
+                edit::insert(leaf, tree, index, suffix, entry)
+            }
+            (Place::Before(_), Change::Delete) => {
+                observer.replaced(page, op.key, None);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether a page that used `before` bytes and now uses `after` is to be joined with a neighbour, if one has room. It is
+    /// asked once for each eighth of the page that is lost below a half, so that a page whose neighbours are full is not tried
+    /// at every delete.
+    pub(super) fn is_newly_sparse(&self, before: usize, after: usize) -> bool {
+        let eighth = |used: usize| used * 8 / capacity(self.pool.page_size());
+        after < before && eighth(after) < 4 && eighth(after) < eighth(before)
+    }
+}

@@ -1,0 +1,179 @@
+//! Reading in order: a private copy of one leaf, and the way to the next.
+//!
+//! Leaves have no pointers to their neighbours. A scan copies a leaf, lets go of it, and seeks the leaf's upper fence for the
+//! next one, or what is before its lower fence for the one before. So a scan holds nothing between two leaves, and whatever
+//! happens to the tree meanwhile, it goes on at the right key.
+
+use super::TreeId;
+use super::access::Plain;
+use super::error::{Corrupt, Stop};
+use super::node::{Fault, Node};
+use super::read::{RESTARTS_MAX, wrong};
+use super::search::Place;
+use super::{Seek, Tree};
+use ashlar_bufferpool::{PageId, PageStore, Pool};
+
+/// A private copy of a leaf. Its memory is used again for the next one.
+#[derive(Clone, Debug, Default)]
+pub struct LeafCopy {
+    bytes: Vec<u8>,
+    tree: TreeId,
+    page: PageId,
+}
+
+impl LeafCopy {
+    /// Without a leaf: no entries, and no bounds.
+    pub fn new() -> LeafCopy {
+        LeafCopy::default()
+    }
+
+    /// The page that was copied.
+    pub fn page(&self) -> PageId {
+        self.page
+    }
+
+    /// LSN of the newest commit that had changed the leaf.
+    pub fn lsn(&self) -> u64 {
+        self.node().map_or(0, |node| node.lsn())
+    }
+
+    /// Number of entries; may be 0.
+    pub fn len(&self) -> usize {
+        self.node().map_or(0, |node| node.count())
+    }
+
+    /// Whether the leaf has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The smallest key that may stand in this leaf. Empty: there is no leaf before it. Otherwise `Seek::Before(lower)` is it.
+    pub fn lower(&self) -> &[u8] {
+        self.node().map_or(&[], |node| node.lower_fence())
+    }
+
+    /// All keys of this leaf are below it, and `Seek::AtOrAfter(upper)` is the next leaf. `None`: this is the last.
+    pub fn upper(&self) -> Option<&[u8]> {
+        self.node().and_then(|node| node.upper_fence())
+    }
+
+    /// Puts the key of entry `index` (below [`LeafCopy::len`]) in place of what `key` holds.
+    pub fn key_into(&self, index: usize, key: &mut Vec<u8>) {
+        let copied = self.node().is_some_and(|node| index < node.count() && node.key_into(index, key).is_ok());
+        assert!(copied, "entry {index} of a leaf with {}", self.len());
+    }
+
+    /// The key of entry `index`, in memory of its own.
+    pub fn key(&self, index: usize) -> Vec<u8> {
+        let mut key = Vec::new();
+        self.key_into(index, &mut key);
+        key
+    }
+
+    /// Kind and bytes of the value of entry `index` (below [`LeafCopy::len`]).
+    pub fn value(&self, index: usize) -> (u8, &[u8]) {
+        let value = self.node().filter(|node| index < node.count()).and_then(|node| node.value(index).ok());
+        assert!(value.is_some(), "entry {index} of a leaf with {}", self.len());
+        value.unwrap_or_default()
+    }
+
+    /// The entry that holds `key`, or else the first one above it (which may be [`LeafCopy::len`]).
+    pub fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        let Some(node) = self.node() else { return Err(0) };
+        if key < node.lower_fence() {
+            return Err(0);
+        }
+        if node.upper_fence().is_some_and(|upper| key >= upper) {
+            return Err(node.count());
+        }
+        match node.find(key) {
+            Ok(Place::At(index)) => Ok(index),
+            Ok(Place::Before(index)) => Err(index),
+            Err(_) => Err(0),
+        }
+    }
+
+    fn node(&self) -> Option<Node<Plain<'_>>> {
+        // The shape was checked when the copy was made; it is read again rather than kept beside the bytes.
+        Node::open(Plain(&self.bytes), self.tree).ok()
+    }
+
+    /// Makes this a copy of the leaf in `bytes`.
+    fn set(&mut self, bytes: &[u8], tree: TreeId, page: PageId) -> Result<(), Fault> {
+        let node = Node::open(Plain(bytes), tree)?;
+        let (slots_end, heap) = (node.slots_end(), node.heap_start());
+        self.bytes.resize(bytes.len(), 0);
+        self.bytes[..slots_end].copy_from_slice(&bytes[..slots_end]);
+        self.bytes[heap..].copy_from_slice(&bytes[heap..]);
+        (self.tree, self.page) = (tree, page);
+        Ok(())
+    }
+
+    /// Whether all entries are within the page, so that reading them can't fail.
+    fn check_entries(&self) -> Result<(), Fault> {
+        let node = Node::open(Plain(&self.bytes), self.tree)?;
+        (0..node.count()).try_for_each(|index| node.cell(index).map(|_| ()))
+    }
+}
+
+impl Tree {
+    /// Copies the leaf where the seek lands into `copy`.
+    ///
+    /// # Errors
+    /// As [`Tree::get`]; `copy` then holds no leaf, or the one before.
+    pub fn read_leaf<S: PageStore>(&self, pool: &Pool<S>, seek: Seek<'_>, copy: &mut LeafCopy) -> Result<(), Stop> {
+        let leaf = self.leaf(pool, seek)?;
+        let page = leaf.page();
+        let copied = copy.set(leaf.bytes(), self.id, page);
+        drop(leaf);
+        copied.and_then(|()| copy.check_entries()).map_err(|what| {
+            *copy = LeafCopy::new();
+            Stop::Corrupt(Corrupt { page, what })
+        })
+    }
+
+    /// For read-ahead: the leaf in which `key` lies and those after it, as many as stand under the same parent and at most
+    /// `max`, in the order of a forward scan. They replace what `out` holds. It
+    /// stays empty where writers kept disturbing: this is advice, not an answer.
+    ///
+    /// # Errors
+    /// As [`Tree::get`]: an inner page is missing or wrong. The leaves themselves are not looked at.
+    pub fn children_from<S: PageStore>(&self, pool: &Pool<S>, key: &[u8], max: usize, out: &mut Vec<PageId>) -> Result<(), Stop> {
+        self.siblings(pool, Seek::AtOrAfter(key), out, |index, count| (index..count).take(max))
+    }
+
+    /// For read-ahead backwards: the leaf in which the keys right below `key` lie and those before it, likewise.
+    ///
+    /// # Errors
+    /// As [`Tree::children_from`].
+    pub fn children_before<S: PageStore>(&self, pool: &Pool<S>, key: &[u8], max: usize, out: &mut Vec<PageId>) -> Result<(), Stop> {
+        self.siblings(pool, Seek::Before(key), out, |index, _| (0..=index).rev().take(max))
+    }
+
+    fn siblings<S: PageStore, I: Iterator<Item = usize>>(
+        &self,
+        pool: &Pool<S>,
+        seek: Seek<'_>,
+        out: &mut Vec<PageId>,
+        which: impl Fn(usize, usize) -> I,
+    ) -> Result<(), Stop> {
+        for _ in 0..RESTARTS_MAX {
+            out.clear();
+            let Some(above) = self.try_above_leaf(pool, seek)? else { continue };
+            let Some((above, turn)) = above else {
+                out.push(self.root);
+                return Ok(());
+            };
+            let listed = Node::open(above.view(), self.id).map(|node| {
+                out.extend(which(turn.index, node.count()).map(|index| node.child(index)));
+            });
+            match listed {
+                Ok(()) if above.validate() => return Ok(()),
+                Ok(()) => {}
+                Err(what) => drop(wrong::<()>(&above, what)?),
+            }
+        }
+        out.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! A writer's tools: its frames, its holds, its way down; and the loop around each step.
+//!
+//! A *step* is a function that latches what it needs, or finds a page missing and changes nothing. [`Writer::run`] loads what
+//! is missing, with nothing latched, and lets the step start over while it holds that page; so each start over needs one
+//! missing page less.
+
+use super::access::Plain;
+use super::build::Builder;
+use super::error::{Corrupt, Stop, TreeError};
+use super::node::{Fault, Node};
+use super::read::{child_miss, root_miss};
+use super::{Seek, Tree};
+use ashlar_bufferpool::{ExclusiveGuard, Hold, LoadError, PageId, PageStore, Pool, Reservation, SharedGuard};
+
+/// Frames that one step takes at most: copies of a parent and two children whose frames are frozen, and one new page.
+const FRAMES: usize = 4;
+
+/// An inner page on the way down, and the slot taken there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Bend {
+    pub(super) page: PageId,
+    pub(super) index: usize,
+}
+
+/// Pages being built, and the key between them.
+pub(super) struct Drafts {
+    pub(super) left: Builder,
+    pub(super) right: Builder,
+    pub(super) separator: Vec<u8>,
+}
+
+/// Whoever changes a tree.
+pub(super) struct Writer<'a, S: PageStore> {
+    pub(super) tree: &'a Tree,
+    pub(super) pool: &'a Pool<S>,
+    frames: Option<Reservation<'a, S>>,
+    holds: Vec<Hold<'a, S>>,
+    /// The inner pages from the root to above the leaf where the last descent ended.
+    pub(super) path: Vec<Bend>,
+    drafts: Option<Box<Drafts>>,
+}
+
+impl<'a, S: PageStore> Writer<'a, S> {
+    pub(super) fn new(tree: &'a Tree, pool: &'a Pool<S>) -> Writer<'a, S> {
+        Writer { tree, pool, frames: None, holds: Vec::new(), path: Vec::new(), drafts: None }
+    }
+
+    /// Makes one step, loading what it needs.
+    pub(super) fn run<T>(&mut self, mut step: impl FnMut(&mut Self) -> Result<T, Stop>) -> Result<T, TreeError<S::Error>> {
+        let done = loop {
+            self.reserve()?;
+            match step(self) {
+                Ok(done) => break Ok(done),
+                Err(Stop::Corrupt(corrupt)) => break Err(TreeError::Corrupt(corrupt)),
+                Err(Stop::Missing(page)) => match self.pool.load(page) {
+                    Ok(hold) => self.holds.push(hold),
+                    Err(LoadError::NotAllocated(page)) => {
+                        break Err(TreeError::Corrupt(Corrupt { page, what: "a page of the tree is not allocated" }));
+                    }
+                    Err(error) => break Err(TreeError::Load(error)),
+                },
+            }
+        };
+        self.holds.clear();
+        done
+    }
+
+    /// Sees to it that a step finds its frames. Nothing is held while it waits for them.
+    fn reserve(&mut self) -> Result<(), TreeError<S::Error>> {
+        if self.frames.as_ref().is_none_or(|frames| frames.len() < FRAMES) {
+            self.holds.clear();
+            self.frames = None;
+            self.frames = Some(self.pool.reserve(FRAMES)?);
+        }
+        Ok(())
+    }
+
+    /// Goes down to the leaf where the seek lands, and notes the path. Only a writer may: it knows that no page changes.
+    pub(super) fn descend(&mut self, seek: Seek<'_>) -> Result<PageId, Stop> {
+        self.path.clear();
+        let (mut page, mut level) = (self.tree.root, None);
+        loop {
+            let node = self.pool.optimistic(page).map_err(if level.is_none() { root_miss } else { child_miss })?;
+            let turn = self.tree.turn(node.view(), page, seek, level);
+            if !node.validate() {
+                // The page was evicted or has come back meanwhile.
+                continue;
+            }
+            let turn = turn.map_err(|what| Corrupt { page, what })?;
+            if turn.level == 0 {
+                return Ok(page);
+            }
+            self.path.push(Bend { page, index: turn.index });
+            if turn.level == 1 {
+                return Ok(turn.child);
+            }
+            (page, level) = (turn.child, Some(turn.level - 1));
+        }
+    }
+
+    pub(super) fn shared(&self, page: PageId) -> Result<SharedGuard<'a>, Stop> {
+        self.pool.shared(page).map_err(child_miss)
+    }
+
+    pub(super) fn exclusive(&mut self, page: PageId) -> Result<ExclusiveGuard<'a, S>, Stop> {
+        let frames = self.frames.as_mut().expect("`run` reserves before each step");
+        self.pool.exclusive(page, frames).map_err(child_miss)
+    }
+
+    pub(super) fn create(&mut self) -> ExclusiveGuard<'a, S> {
+        let frames = self.frames.as_mut().expect("`run` reserves before each step");
+        self.pool.create(frames)
+    }
+
+    /// The page in `bytes`, which has been latched, as a node.
+    pub(super) fn open<'b>(&self, page: PageId, bytes: &'b [u8]) -> Result<Node<Plain<'b>>, Stop> {
+        Node::open(Plain(bytes), self.tree.id).map_err(|what| corrupt(page, what))
+    }
+
+    /// Takes the drafts; give them back with [`Writer::give_drafts`], so that their memory serves again.
+    pub(super) fn take_drafts(&mut self) -> Box<Drafts> {
+        self.drafts.take().unwrap_or_else(|| {
+            let page_size = self.pool.page_size();
+            Box::new(Drafts { left: Builder::new(page_size), right: Builder::new(page_size), separator: Vec::new() })
+        })
+    }
+
+    pub(super) fn give_drafts(&mut self, drafts: Box<Drafts>) {
+        self.drafts = Some(drafts);
+    }
+
+    /// Whether a page with `count` slots may have one more.
+    pub(super) fn slot_allowed(&self, count: usize) -> bool {
+        self.tree.slot_allowed(count)
+    }
+}
+
+impl Tree {
+    /// Whether a page with `count` slots may have one more.
+    pub(super) fn slot_allowed(&self, count: usize) -> bool {
+        // Counts have 16 bits, and with the smallest entries a page of 64 KiB stays far below.
+        self.slots_max == 0 || count < usize::from(self.slots_max)
+    }
+}
+
+pub(super) fn corrupt(page: PageId, what: Fault) -> Stop {
+    Stop::Corrupt(Corrupt { page, what })
+}
