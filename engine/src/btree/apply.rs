@@ -76,7 +76,7 @@ impl Tree {
 }
 
 /// Every change must be one that any page can be split for.
-fn check_sizes<E>(page_size: usize, ops: &[TreeOp<'_>]) -> Result<(), TreeError<E>> {
+fn check_sizes<E: std::error::Error>(page_size: usize, ops: &[TreeOp<'_>]) -> Result<(), TreeError<E>> {
     let limits = limits(page_size);
     for op in ops {
         let value_len = if let Change::Put { bytes, .. } = op.change { bytes.len() } else { 0 };

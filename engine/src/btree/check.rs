@@ -10,10 +10,11 @@ use super::layout::{DEAD_AT, HEAD_LEN};
 use super::node::{Fault, Node};
 use super::Tree;
 use ashlar_bufferpool::{LoadError, PageId, PageStore, Pool};
+use std::error::Error;
 
 /// Something that [`Tree::check`] has come upon.
 #[derive(Debug)]
-pub enum Finding<'a, E> {
+pub enum Finding<'a, E: Error + 'static> {
     /// A page of the tree, reported before what is in it. A page that is reported twice has two parents.
     Page {
         /// Its id.
@@ -134,7 +135,7 @@ fn copy_page<S: PageStore>(pool: &Pool<S>, page: PageId) -> Result<Vec<u8>, Load
     }
 }
 
-fn report_entries<E>(page: PageId, node: &Node<Plain<'_>>, report: &mut dyn FnMut(Finding<'_, E>)) {
+fn report_entries<E: Error>(page: PageId, node: &Node<Plain<'_>>, report: &mut dyn FnMut(Finding<'_, E>)) {
     let mut key = Vec::new();
     for index in 0..node.count() {
         if let (Ok(()), Ok((kind, value))) = (node.key_into(index, &mut key), node.value(index)) {
@@ -204,7 +205,7 @@ fn check_keys(node: &Node<Plain<'_>>) -> Result<(), Fault> {
     Ok(())
 }
 
-impl<E> Finding<'_, E> {
+impl<E: Error> Finding<'_, E> {
     /// Whether this is something wrong.
     pub fn is_fault(&self) -> bool {
         matches!(self, Finding::Corrupt(_) | Finding::Unreadable { .. })

@@ -27,7 +27,7 @@ pub enum Stop {
 
 /// Why a change of a tree has stopped. The steps before it are done, the one it stopped at has changed nothing.
 #[derive(Clone, Debug)]
-pub enum TreeError<E> {
+pub enum TreeError<E: Error + 'static> {
     /// A page on the way is wrong.
     Corrupt(Corrupt),
     /// A page could not be loaded.
@@ -40,22 +40,22 @@ pub enum TreeError<E> {
         value_len: usize,
     },
     /// The pool can't give the frames that one step needs.
-    Reserve(ReserveError),
+    Reserve(ReserveError<E>),
 }
 
-impl<E> From<Corrupt> for TreeError<E> {
+impl<E: Error> From<Corrupt> for TreeError<E> {
     fn from(corrupt: Corrupt) -> TreeError<E> {
         TreeError::Corrupt(corrupt)
     }
 }
 
-impl<E> From<ReserveError> for TreeError<E> {
-    fn from(error: ReserveError) -> TreeError<E> {
+impl<E: Error> From<ReserveError<E>> for TreeError<E> {
+    fn from(error: ReserveError<E>) -> TreeError<E> {
         TreeError::Reserve(error)
     }
 }
 
-impl<E: fmt::Display> fmt::Display for TreeError<E> {
+impl<E: Error> fmt::Display for TreeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TreeError::Corrupt(corrupt) => corrupt.fmt(f),
@@ -68,4 +68,12 @@ impl<E: fmt::Display> fmt::Display for TreeError<E> {
     }
 }
 
-impl<E: Error> Error for TreeError<E> {}
+impl<E: Error> Error for TreeError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            TreeError::Corrupt(_) | TreeError::TooLarge { .. } => None,
+            TreeError::Load(error) => error.source(),
+            TreeError::Reserve(error) => error.source(),
+        }
+    }
+}

@@ -42,66 +42,80 @@ impl Tree {
     }
 }
 
+/// Which neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Left,
+    Right,
+}
+
 impl<S: PageStore> Writer<'_, S> {
     /// See [`Tree::settle`].
     pub(super) fn settle<O: Observer + ?Sized>(&mut self, key: &[u8], observer: &mut O) -> Result<bool, TreeError<S::Error>> {
         let mut joined = false;
-        while self.run(|writer| writer.settle_step(key, observer))? {
+        while self.settle_lowest(key, observer)? {
             joined = true;
         }
         Ok(joined)
     }
 
-    /// The lowest join that is possible on the way to `key`. False: there is none.
-    fn settle_step<O: Observer + ?Sized>(&mut self, key: &[u8], observer: &mut O) -> Result<bool, Stop> {
-        let mut page = self.descend(Seek::AtOrAfter(key))?;
-        for depth in (0..self.path.len()).rev() {
-            let bend = self.path[depth];
-            if self.join_sparse(bend, page, key, observer)? {
-                return Ok(true);
+    /// Makes the lowest join that is possible on the way to `key`. False: there is none. Each attempt is a step of its own, so
+    /// that it holds no more pages than a path and one neighbour.
+    fn settle_lowest<O: Observer + ?Sized>(&mut self, key: &[u8], observer: &mut O) -> Result<bool, TreeError<S::Error>> {
+        let mut level = 0;
+        loop {
+            for side in [Side::Left, Side::Right] {
+                match self.run(|writer| writer.settle_step(key, level, side, observer))? {
+                    Some(true) => return Ok(true),
+                    Some(false) => {}
+                    None => return self.run(|writer| writer.shrink_root(observer)),
+                }
             }
-            page = bend.page;
+            level += 1;
         }
-        self.shrink_root(observer)
     }
 
-    /// Joins `page`, the child at `bend`, with a neighbour if it is sparse. False: it is not, or has no neighbour with room.
-    fn join_sparse<O: Observer + ?Sized>(
+    /// Joins the page at `level` of the way to `key` with one of its neighbours, if it is sparse and they fit. `None`: the root is
+    /// not above that level.
+    fn settle_step<O: Observer + ?Sized>(
         &mut self,
-        bend: Bend,
-        page: PageId,
         key: &[u8],
+        level: usize,
+        side: Side,
         observer: &mut O,
-    ) -> Result<bool, Stop> {
+    ) -> Result<Option<bool>, Stop> {
+        let leaf = self.descend(Seek::AtOrAfter(key))?;
+        let Some(above) = self.path.len().checked_sub(level + 1) else { return Ok(None) };
+        let page = self.path.get(above + 1).map_or(leaf, |bend| bend.page);
         let used = {
             let guard = self.shared(page)?;
             self.open(page, guard.bytes())?.used()
         };
         let room = capacity(self.pool.page_size());
         if used * 2 >= room {
-            return Ok(false);
+            return Ok(Some(false));
         }
-        for pair in self.pairs(bend, page)?.into_iter().flatten() {
-            match self.join(pair, key, observer) {
-                Ok(false) => {}
-                // A neighbour is read from disk only for the sake of a page that is nearly empty.
-                Err(Stop::Missing(_)) if used * 4 >= room => {}
-                done_or_stopped => return done_or_stopped,
-            }
+        let Some(pair) = self.pair(self.path[above], page, side)? else { return Ok(Some(false)) };
+        match self.join(pair, key, observer) {
+            // A neighbour is read from disk only for the sake of a page that is nearly empty.
+            Err(Stop::Missing(_)) if used * 4 >= room => Ok(Some(false)),
+            outcome => outcome.map(Some),
         }
-        Ok(false)
     }
 
-    /// `page`, the child at `bend`, with its left and with its right neighbour.
-    fn pairs(&self, bend: Bend, page: PageId) -> Result<[Option<Pair>; 2], Stop> {
+    /// `page`, the child at `bend`, with its neighbour on one side, if it has one.
+    fn pair(&self, bend: Bend, page: PageId, side: Side) -> Result<Option<Pair>, Stop> {
         let Bend { page: parent, index } = bend;
         let guard = self.shared(parent)?;
         let node = self.open(parent, guard.bytes())?;
         if node.is_leaf() || index >= node.count() || node.child(index) != page {
             return Err(corrupt(parent, "the page's children are not those found on the way down"));
         }
-        let pair = |index: usize| Pair { parent, index, left: node.child(index), right: node.child(index + 1) };
-        Ok([index.checked_sub(1).map(pair), (index + 1 < node.count()).then(|| pair(index))])
+        let left = match side {
+            Side::Left => index.checked_sub(1),
+            Side::Right => Some(index).filter(|index| index + 1 < node.count()),
+        };
+        Ok(left.map(|index| Pair { parent, index, left: node.child(index), right: node.child(index + 1) }))
     }
 
     /// Joins two neighbours if both fit in one page. False: they don't, or the right one may not be freed.

@@ -1,7 +1,14 @@
 //! What the tests of this module share: keys that are hard on a page, and values that tell whether they are whole.
 
 use super::{Stop, limits};
+use ashlar_bufferpool::testing::{MemoryError, MemoryOptions, MemoryStore};
+use ashlar_bufferpool::{
+    BlockPtr, Epoch, Fate, LoadError, Located, PageId, PageRead, PageStore, PageView, Pool, PoolOptions, Unpaced, WriteBatch,
+    WriteOrder,
+};
+use ashlar_disk::words::Words;
 use rand::{Rng, RngExt};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A key out of one of several families: short, empty, long shared prefixes, runs of 0xFF and of zeros, the longest there is.
 pub(crate) fn random_key(random: &mut impl Rng, key_max: usize) -> Vec<u8> {
@@ -41,12 +48,29 @@ pub(crate) fn random_value(random: &mut impl Rng, key: &[u8], page_size: usize) 
     (random.random_range(0..3), (0..len).map(|_| random.random()).collect())
 }
 
-pub(crate) type TestPool = ashlar_bufferpool::Pool<ashlar_bufferpool::FakeStore>;
-pub(crate) fn small_pool(page_size: usize, frames: u32) -> TestPool {
-    TestPool::fake(page_size, frames < 1000)
+/// A store that knows how many pages there are.
+pub(crate) struct CountingStore {
+    pub(crate) memory: MemoryStore,
+    pages: AtomicUsize,
 }
+
+pub(crate) type TestPool = Pool<CountingStore>;
+
+pub(crate) fn small_pool(page_size: usize, frames: u32) -> TestPool {
+    let memory = MemoryStore::new(MemoryOptions { page_size, ..MemoryOptions::default() });
+    let store = CountingStore { memory, pages: AtomicUsize::new(0) };
+    Pool::new(PoolOptions { page_size, frames, pages_max: 1 << 30, page_ids: 0 }, store).unwrap()
+}
+
 pub(crate) fn page_count(pool: &TestPool) -> usize {
-    pool.count()
+    pool.store().pages.load(Relaxed)
+}
+
+/// A checkpoint: what is dirty is frozen, and written.
+pub(crate) fn checkpoint(pool: &TestPool) {
+    let epoch = pool.turn();
+    pool.write_epoch(epoch, &Unpaced).unwrap();
+    pool.store().memory.finish_checkpoint(epoch);
 }
 
 /// Looks again until all pages are there, loading one after the other.
@@ -55,8 +79,67 @@ pub(crate) fn wait_for<T>(pool: &TestPool, mut look: impl FnMut() -> Result<T, S
     loop {
         match look() {
             Ok(found) => return found,
-            Err(Stop::Missing(page)) => holds.push(pool.load(page).unwrap()),
+            Err(Stop::Missing(page)) => match pool.load(page) {
+                Ok(hold) => holds.push(hold),
+                // Freed since the look.
+                Err(LoadError::NotAllocated(_)) => {}
+                Err(error) => panic!("{error}"),
+            },
             Err(Stop::Corrupt(corrupt)) => panic!("{corrupt}"),
         }
+    }
+}
+
+impl PageStore for CountingStore {
+    type Error = MemoryError;
+
+    fn locate(&self, page: PageId) -> Located {
+        self.memory.locate(page)
+    }
+
+    fn new_page_id(&self) -> PageId {
+        self.pages.fetch_add(1, Relaxed);
+        self.memory.new_page_id()
+    }
+
+    fn read(&self, page: PageId, at: BlockPtr, frame: &Words) -> Result<(), MemoryError> {
+        self.memory.read(page, at, frame)
+    }
+
+    fn submit_reads(&self, reads: Vec<PageRead<MemoryError>>) {
+        self.memory.submit_reads(reads);
+    }
+
+    fn wait(&self, until: &dyn Fn() -> bool) {
+        self.memory.wait(until);
+    }
+
+    fn order(&self, page: PageView<'_>) -> WriteOrder {
+        super::write_order(page)
+    }
+
+    /// Only what the header says is live reaches the disk.
+    fn pack(&self, page: PageId, view: PageView<'_>, out: &mut [u8]) -> usize {
+        let (lower, upper) = (view.u32(40) as usize, view.u32(44) as usize);
+        let len = self.memory.pack(page, view, out);
+        out[lower..upper].fill(0xEE);
+        len
+    }
+
+    fn write(&self, batch: WriteBatch<MemoryError>) {
+        self.memory.write(batch);
+    }
+
+    fn record(&self, page: PageId, epoch: Epoch, at: BlockPtr, fate: Fate) {
+        self.memory.record(page, epoch, at, fate);
+    }
+
+    fn superseded(&self, page: PageId, at: BlockPtr, epoch: Epoch) {
+        self.memory.superseded(page, at, epoch);
+    }
+
+    fn freed(&self, page: PageId, epoch: Epoch) {
+        self.pages.fetch_sub(1, Relaxed);
+        self.memory.freed(page, epoch);
     }
 }

@@ -1,6 +1,6 @@
 //! Whole trees against a map, with few frames and few slots a page so that small trees are deep and pages come and go.
 
-use super::testing::{TestPool, page_count, random_key, random_value, small_pool, wait_for};
+use super::testing::{TestPool, checkpoint, page_count, random_key, random_value, small_pool, wait_for};
 use super::{Bulk, BulkOptions, Change, Finding, LeafCopy, Observer, PoolSink, Seek, Tree, TreeId, TreeOp, limits};
 use ashlar_bufferpool::PageId;
 use rand::seq::IteratorRandom;
@@ -188,11 +188,14 @@ fn a_tree_is_a_sorted_map() {
     for seed in 0..40 {
         let page_size = 4096 << [0, 0, 0, 1, 2][seed as usize % 5];
         let (slots_max, key_max) = [(4, 40), (0, limits(page_size).key_max), (5, 20), (9, 300)][seed as usize % 4];
-        let frames = if slots_max == 4 { 64 } else { 16 + (seed as u32 % 3) * 20 };
+        let frames = if slots_max == 0 { 16 } else { 24 + (seed as u32 % 3) * 20 };
         let mut pair = Pair::new(seed, page_size, frames, slots_max, key_max);
         for round in 0..60 {
             // Growth, then shrinking, then growth.
             pair.apply_batch(if (20..40).contains(&round) { 0.8 } else { 0.2 });
+            if round % 3 == 0 {
+                checkpoint(&pair.pool);
+            }
             if round % 7 == 6 {
                 pair.remove_range();
             }

@@ -10,10 +10,13 @@ use super::error::{Corrupt, Stop, TreeError};
 use super::node::{Fault, Node};
 use super::read::{child_miss, root_miss};
 use super::{Seek, Tree};
-use ashlar_bufferpool::{ExclusiveGuard, Hold, LoadError, PageId, PageStore, Pool, Reservation, SharedGuard};
+use ashlar_bufferpool::{ExclusiveGuard, Hold, LoadError, PageId, PageStore, Pool, Reservation, ReserveError, SharedGuard};
 
 /// Frames that one step takes at most: copies of a parent and two children whose frames are frozen, and one new page.
 const FRAMES: usize = 4;
+
+/// Frames that a writer leaves to readers, however small the pool.
+const FRAMES_OF_OTHERS: usize = 2;
 
 /// An inner page on the way down, and the slot taken there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,32 +50,51 @@ impl<'a, S: PageStore> Writer<'a, S> {
 
     /// Makes one step, loading what it needs.
     pub(super) fn run<T>(&mut self, mut step: impl FnMut(&mut Self) -> Result<T, Stop>) -> Result<T, TreeError<S::Error>> {
+        self.reserve()?;
         let done = loop {
-            self.reserve()?;
             match step(self) {
                 Ok(done) => break Ok(done),
                 Err(Stop::Corrupt(corrupt)) => break Err(TreeError::Corrupt(corrupt)),
-                Err(Stop::Missing(page)) => match self.pool.load(page) {
-                    Ok(hold) => self.holds.push(hold),
-                    Err(LoadError::NotAllocated(page)) => {
-                        break Err(TreeError::Corrupt(Corrupt { page, what: "a page of the tree is not allocated" }));
-                    }
-                    Err(error) => break Err(TreeError::Load(error)),
-                },
+                Err(Stop::Missing(page)) => self.load(page)?,
+            }
+            if self.frames_left() < FRAMES {
+                // A page was copied before another was found missing. It will not be copied again.
+                self.reserve()?;
             }
         };
         self.holds.clear();
         done
     }
 
-    /// Sees to it that a step finds its frames. Nothing is held while it waits for them.
-    fn reserve(&mut self) -> Result<(), TreeError<S::Error>> {
-        if self.frames.as_ref().is_none_or(|frames| frames.len() < FRAMES) {
-            self.holds.clear();
-            self.frames = None;
-            self.frames = Some(self.pool.reserve(FRAMES)?);
+    /// Loads a page for a step to start over with. Nothing is latched.
+    fn load(&mut self, page: PageId) -> Result<(), TreeError<S::Error>> {
+        let (needed, frames) = (self.holds.len() + 1 + FRAMES, self.pool.frames() as usize);
+        if needed + FRAMES_OF_OTHERS > frames {
+            // It would wait for itself.
+            return Err(ReserveError::CacheTooSmall { needed, frames_max: frames - FRAMES_OF_OTHERS }.into());
+        }
+        match self.pool.load(page) {
+            Ok(hold) => self.holds.push(hold),
+            Err(LoadError::NotAllocated(page)) => {
+                return Err(Corrupt { page, what: "a page of the tree is not allocated" }.into());
+            }
+            Err(error) => return Err(TreeError::Load(error)),
         }
         Ok(())
+    }
+
+    /// Sees to it that a step finds its frames. Nothing is held while it waits for them.
+    fn reserve(&mut self) -> Result<(), TreeError<S::Error>> {
+        self.holds.clear();
+        match &mut self.frames {
+            Some(frames) => self.pool.refill(frames, FRAMES)?,
+            None => self.frames = Some(self.pool.reserve(FRAMES)?),
+        }
+        Ok(())
+    }
+
+    fn frames_left(&self) -> usize {
+        self.frames.as_ref().map_or(0, Reservation::len)
     }
 
     /// Goes down to the leaf where the seek lands, and notes the path. Only a writer may: it knows that no page changes.
