@@ -3,12 +3,12 @@
 //! The caller keeps writers out, or must expect pages that a writer changes meanwhile to be reported. Each page is copied and
 //! examined in private memory; one page a level is kept at a time.
 
+use super::Tree;
 use super::access::{Access, Plain};
 use super::build::common_len;
 use super::error::{Corrupt, TreeError};
 use super::layout::{DEAD_AT, HEAD_LEN};
 use super::node::{Fault, Node};
-use super::Tree;
 use ashlar_bufferpool::{LoadError, PageId, PageStore, Pool};
 use std::error::Error;
 
@@ -99,7 +99,8 @@ impl Tree {
             return Ok(());
         }
         if node.is_leaf() {
-            return Ok(report_entries(page, &node, report));
+            report_entries(page, &node, report);
+            return Ok(());
         }
         self.check_children(pool, &node, report)
     }

@@ -146,7 +146,13 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::children_from`].
-    pub fn children_before<S: PageStore>(&self, pool: &Pool<S>, key: &[u8], max: usize, out: &mut Vec<PageId>) -> Result<(), Stop> {
+    pub fn children_before<S: PageStore>(
+        &self,
+        pool: &Pool<S>,
+        key: &[u8],
+        max: usize,
+        out: &mut Vec<PageId>,
+    ) -> Result<(), Stop> {
         self.siblings(pool, Seek::Before(key), out, |index, _| (0..=index).rev().take(max))
     }
 

@@ -220,8 +220,8 @@ mod tests {
     use crate::btree::search::Place;
     use crate::btree::testing::{random_key, random_value};
     use ashlar_disk::AlignedBuf;
-    use rand_chacha::ChaCha8Rng;
     use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
     use std::collections::BTreeMap;
 
     const TREE: TreeId = TreeId(7);

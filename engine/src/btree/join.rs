@@ -4,12 +4,12 @@
 //! nine tenths of a page: the left one takes all, the right one is freed. An empty leaf is joined in any case. Otherwise the
 //! page is left as it is. Joining may leave the parent sparse, so the same is tried on each level above.
 
+use super::access::Plain;
 use super::build::Blank;
 use super::edit::{self, Entry};
 use super::error::Stop;
 use super::layout::capacity;
 use super::node::{Fault, Node};
-use super::access::Plain;
 use super::write::{Bend, Drafts, Writer, corrupt};
 use super::{Observer, Seek, Tree, TreeError, TreeId};
 use ashlar_bufferpool::{PageId, PageStore, Pool};

@@ -75,7 +75,7 @@ impl Tree {
 }
 
 /// The smallest key that may be in the range.
-fn start<'k>(from: Bound<&'k [u8]>) -> &'k [u8] {
+fn start(from: Bound<&[u8]>) -> &[u8] {
     match from {
         Bound::Included(key) | Bound::Excluded(key) => key,
         Bound::Unbounded => &[],

@@ -97,10 +97,9 @@ impl<'a> Lineup<'a> {
     fn pending_growth(&self, builder: &Builder) -> usize {
         let new = self.pending.entry_len(builder.prefix_len());
         let old = match self.place {
-            Place::At(index) => leaf_entry_len(
-                self.pending.key.len().saturating_sub(builder.prefix_len()),
-                self.node.value_len(index),
-            ),
+            Place::At(index) => {
+                leaf_entry_len(self.pending.key.len().saturating_sub(builder.prefix_len()), self.node.value_len(index))
+            }
             Place::Before(_) => 0,
         };
         new.saturating_sub(old)
@@ -138,7 +137,8 @@ fn split_point(entries: &[usize], lean: Lean) -> usize {
 /// The numbers from 1 to `end`, without `end`, those nearest to `start` first.
 fn outward(start: usize, end: usize) -> impl Iterator<Item = usize> {
     let steps = 0..end;
-    steps.flat_map(move |step| [start.checked_sub(step), (step > 0).then_some(start + step)])
+    steps
+        .flat_map(move |step| [start.checked_sub(step), (step > 0).then_some(start + step)])
         .flatten()
         .filter(move |&number| 0 < number && number < end)
 }
@@ -388,8 +388,7 @@ mod tests {
             let page_size = 4096 << (seed % 5);
             let limits = limits(page_size);
             let mut builder = Builder::new(page_size);
-            let mut drafts =
-                Drafts { left: Builder::new(page_size), right: Builder::new(page_size), separator: Vec::new() };
+            let mut drafts = Drafts { left: Builder::new(page_size), right: Builder::new(page_size), separator: Vec::new() };
             let level = (seed / 5 % 2) as u8;
             let mut page = Page { level, lower: Vec::new(), upper: None, entries: BTreeMap::new() };
             // In half of the runs all entries are large.
@@ -406,7 +405,8 @@ mod tests {
                 let value_max = limits.inline_value_max(key.len());
                 // So many of them fill a page to the last byte.
                 let tile = (capacity(page_size) / tiles).saturating_sub(leaf_entry_len(key.len(), 0)).min(value_max);
-                let value_len = [0, value_max, tile, tile, tile, random.random_range(0..=value_max)][random.random_range(sizes.clone())];
+                let value_len =
+                    [0, value_max, tile, tile, tile, random.random_range(0..=value_max)][random.random_range(sizes.clone())];
                 let before = page.entries.insert(key.clone(), value_len);
                 if page.build(&mut builder) {
                     continue;

@@ -112,7 +112,9 @@ impl Pair {
                     assert!(pages.insert(page), "{page} has two parents");
                     height = height.max(usize::from(level) + 1);
                 }
-                Finding::Entry { key, kind, value, .. } => assert!(entries.insert(key.to_vec(), (kind, value.to_vec())).is_none()),
+                Finding::Entry { key, kind, value, .. } => {
+                    assert!(entries.insert(key.to_vec(), (kind, value.to_vec())).is_none())
+                }
                 fault => panic!("{fault:?}"),
             })
             .unwrap();
