@@ -35,6 +35,7 @@ pub(crate) struct Core<S: PageStore> {
     pub(crate) staging: Staging,
     pub(crate) counters: Counters,
     pub(crate) limits: Limits,
+    starts_cold: bool,
     epoch: AtomicU64,
     /// Stays of pages in memory so far: each gets a number of its own.
     lives: AtomicU64,
@@ -90,6 +91,7 @@ impl<S: PageStore> Core<S> {
             staging: Staging::new(writeback::STAGING_BYTES.max(options.page_size)),
             counters: Counters::default(),
             limits: Limits::new(options.frames),
+            starts_cold: options.page_ids > 0,
             epoch: AtomicU64::new(Epoch::FIRST.0),
             lives: AtomicU64::new(0),
             ids_end: AtomicU64::new(options.page_ids),
@@ -98,6 +100,11 @@ impl<S: PageStore> Core<S> {
             has_write_error: AtomicBool::new(false),
             write_error: Mutex::new(None),
         })
+    }
+
+    /// Whether there were pages, on disk, when the pool was made.
+    pub(crate) fn starts_cold(&self) -> bool {
+        self.starts_cold
     }
 
     /// The current epoch.

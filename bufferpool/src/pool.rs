@@ -270,6 +270,13 @@ impl<S: PageStore> Pool<S> {
         self.core.write_error()
     }
 
+    /// Whether a page that exists may not be in memory: some have been evicted, or were there when the pool was made. While it is
+    /// false, prefetching and read-ahead would find nothing to do.
+    #[inline]
+    pub fn may_miss(&self) -> bool {
+        self.core.starts_cold() || self.core.counters.evictions.get() > 0
+    }
+
     /// How many frames hold changes that are not on disk yet.
     pub fn dirty_pages(&self) -> usize {
         self.core.ledger.unclean()

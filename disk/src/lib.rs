@@ -21,6 +21,7 @@ pub mod error;
 pub mod fork_guard;
 pub mod fs;
 mod mapping;
+pub mod memory;
 pub mod real;
 pub mod sim;
 pub mod sync;

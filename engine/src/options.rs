@@ -1,0 +1,256 @@
+//! How a database is opened.
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use ashlar_disk::{Fs, IoMode, QueueKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whether opening makes a database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Create {
+    /// Opens what is there, makes it if there is nothing.
+    #[default]
+    IfMissing,
+    /// Opens what is there; nothing there is an error.
+    Never,
+    /// Makes a new one; one that is there is an error.
+    Always,
+}
+
+/// Who does the work that no caller waits for: checkpoints, log flushes of `Eventual` commits, write-back ahead of need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Background {
+    /// Threads of the database.
+    #[default]
+    Threads,
+    /// The caller, by [`Database::maintain`] and [`Database::checkpoint`]; what can't wait is done by whoever needs it.
+    Manual,
+}
+
+/// What must have happened when a commit returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// It survives power loss.
+    #[default]
+    Immediate,
+    /// It is applied, and durable within [`Options::eventual_bound`] or with the next `Immediate` commit or
+    /// [`Database::flush`]; order is kept: if it survives, all earlier commits do.
+    Eventual,
+}
+
+/// Options of an open. Each has a default that fits most uses.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) create: Create,
+    pub(crate) read_only: bool,
+    pub(crate) cache_size: Option<u64>,
+    pub(crate) page_size: usize,
+    pub(crate) block_size: usize,
+    pub(crate) segment_size: u64,
+    pub(crate) log_limit: Option<u64>,
+    pub(crate) wal_dir: Option<PathBuf>,
+    pub(crate) io_mode: IoMode,
+    pub(crate) queue_kind: QueueKind,
+    pub(crate) queue_depth: u32,
+    pub(crate) allow_network_fs: bool,
+    pub(crate) background: Background,
+    pub(crate) durability: Durability,
+    pub(crate) eventual_bound: Duration,
+    pub(crate) grow_step: u64,
+    pub(crate) slots_max: u16,
+    pub(crate) blob_threshold: usize,
+    pub(crate) recovery_window: usize,
+    pub(crate) file_system: Option<Arc<dyn Fs>>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            create: Create::IfMissing,
+            read_only: false,
+            cache_size: None,
+            page_size: 8192,
+            block_size: 4096,
+            segment_size: 16 << 20,
+            log_limit: None,
+            wal_dir: None,
+            io_mode: IoMode::Direct,
+            queue_kind: QueueKind::Best,
+            queue_depth: 128,
+            allow_network_fs: false,
+            background: Background::Threads,
+            durability: Durability::Immediate,
+            eventual_bound: Duration::from_millis(100),
+            grow_step: 4 << 20,
+            slots_max: 0,
+            blob_threshold: 64 << 10,
+            recovery_window: 32 << 20,
+            file_system: None,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Whether a database is made where there is none. Default: [`Create::IfMissing`].
+    pub fn create(mut self, create: Create) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// Opens without writing anything: beside other read-only opens, never beside a writer. What the log holds beyond the last
+    /// checkpoint is replayed in memory; if that does not fit the cache, opening fails and names the size needed.
+    pub fn read_only(mut self, read_only: bool) -> Options {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Bytes of memory for pages. Default: a quarter of RAM, or of the cgroup's limit where that is smaller. At least 16 pages.
+    pub fn cache_size(mut self, bytes: u64) -> Options {
+        self.cache_size = Some(bytes);
+        self
+    }
+
+    /// Bytes of a page of a new database: a power of two from 4096 to 65536. Default: 8192.
+    pub fn page_size(mut self, bytes: usize) -> Options {
+        self.page_size = bytes;
+        self
+    }
+
+    /// Bytes of a block of a new database, the unit of all I/O: a power of two from 4096 up to the page size. Default: 4096, or
+    /// more where the device needs it.
+    pub fn block_size(mut self, bytes: usize) -> Options {
+        self.block_size = bytes;
+        self
+    }
+
+    /// Bytes of a log segment of a new database: a power of two from 64 KiB to 1 GiB. Default: 16 MiB.
+    pub fn segment_size(mut self, bytes: u64) -> Options {
+        self.segment_size = bytes;
+        self
+    }
+
+    /// Bytes of log that may lie beyond the last checkpoint; a commit's record is at most a quarter of it. Default: a quarter of
+    /// the data, within 64 MiB and 1 GiB (and no less than four segments).
+    pub fn log_limit(mut self, bytes: u64) -> Options {
+        self.log_limit = Some(bytes);
+        self
+    }
+
+    /// Where a new database keeps its log, for example on another device. Default: `wal` in the database's directory. A relative
+    /// path is relative to the database's directory.
+    pub fn wal_dir(mut self, dir: impl Into<PathBuf>) -> Options {
+        self.wal_dir = Some(dir.into());
+        self
+    }
+
+    /// Direct I/O, or (opt-in, never by itself) through the kernel's page cache. Default: direct.
+    pub fn io_mode(mut self, mode: IoMode) -> Options {
+        self.io_mode = mode;
+        self
+    }
+
+    /// How transfers are kept in flight. Default: `io_uring` where the kernel allows it, else threads.
+    pub fn queue_kind(mut self, kind: QueueKind) -> Options {
+        self.queue_kind = kind;
+        self
+    }
+
+    /// Permits a network file system, where direct I/O bypasses only the client's cache and a server may confirm what it has not
+    /// stored. Default: refused.
+    pub fn allow_network_fs(mut self, allow: bool) -> Options {
+        self.allow_network_fs = allow;
+        self
+    }
+
+    /// Who does background work. Default: threads of the database.
+    pub fn background(mut self, background: Background) -> Options {
+        self.background = background;
+        self
+    }
+
+    /// Durability of commits that don't say. Default: [`Durability::Immediate`].
+    pub fn durability(mut self, durability: Durability) -> Options {
+        self.durability = durability;
+        self
+    }
+
+    /// How long an `Eventual` commit may stay undurable. Default: 100 ms.
+    pub fn eventual_bound(mut self, bound: Duration) -> Options {
+        self.eventual_bound = bound;
+        self
+    }
+
+    /// Bytes by which the data file grows at least. Default: 4 MiB.
+    pub fn grow_step(mut self, bytes: u64) -> Options {
+        self.grow_step = bytes;
+        self
+    }
+
+    /// Values longer than this many bytes are written to extents of their own instead of through the log. Default: 64 KiB.
+    pub fn blob_threshold(mut self, bytes: usize) -> Options {
+        self.blob_threshold = bytes;
+        self
+    }
+
+    /// Bytes of log that recovery gathers before it applies them in key order. Default: 32 MiB.
+    pub fn recovery_window(mut self, bytes: usize) -> Options {
+        self.recovery_window = bytes;
+        self
+    }
+
+    /// At most this many entries a tree node, so that small databases have deep trees: for tests. Default: 0, as many as fit.
+    #[doc(hidden)]
+    pub fn slots_max(mut self, slots: u16) -> Options {
+        self.slots_max = slots;
+        self
+    }
+
+    /// The file system to work on: for tests on a simulated disk. Default: the operating system's.
+    #[doc(hidden)]
+    pub fn file_system(mut self, fs: Arc<dyn Fs>) -> Options {
+        self.file_system = Some(fs);
+        self
+    }
+
+    /// Opens the database in directory `path`, making it if need be.
+    ///
+    /// # Errors
+    /// Among others: [`Error::Locked`], [`Error::NotADatabase`], [`Error::UnknownFormat`], [`Error::Corrupt`],
+    /// [`Error::WalCorrupted`], [`Error::DirectIoUnsupported`], [`Error::Alignment`], [`Error::InvalidOption`],
+    /// [`Error::CacheTooSmall`] (read-only, with much to replay).
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        Database::open_with(path.as_ref(), self)
+    }
+
+    fn check(&self) -> Result<()> {
+        let power = |n: u64, min: u64, max: u64| n.is_power_of_two() && (min..=max).contains(&n);
+        let complain = |option, reason: String| Err(Error::InvalidOption { option, reason });
+        if !power(self.page_size as u64, 4096, 65536) {
+            return complain("page_size", format!("{} is no power of two from 4096 to 65536", self.page_size));
+        }
+        if !power(self.block_size as u64, 4096, self.page_size as u64) {
+            return complain("block_size", format!("{} is no power of two from 4096 to the page size", self.block_size));
+        }
+        if !power(self.segment_size, 64 << 10, 1 << 30) {
+            return complain("segment_size", format!("{} is no power of two from 64 KiB to 1 GiB", self.segment_size));
+        }
+        if self.log_limit.is_some_and(|l| l < self.segment_size.saturating_mul(2)) {
+            return complain("log_limit", format!("less than two segments of {} bytes", self.segment_size));
+        }
+        if self.blob_threshold < 4096 || self.blob_threshold > 1 << 20 {
+            return complain("blob_threshold", format!("{} is not from 4096 to 1 MiB", self.blob_threshold));
+        }
+        if self.wal_dir.as_ref().is_some_and(|d| d.to_str().is_none_or(|s| s.len() > crate::store::superblock::WAL_DIR_LEN_MAX)) {
+            return complain("wal_dir", "longer than 1024 bytes, or not UTF-8".into());
+        }
+        Ok(())
+    }
+}

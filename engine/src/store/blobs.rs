@@ -1,0 +1,100 @@
+//! Runs of blobs in the store: allocated, named by a delta, pinned while they are read, freed.
+
+use super::page_map::extent;
+use super::{Extent, Store};
+use crate::blob::{BlobRef, Pins};
+use crate::error::{Corruption, Error, Result};
+use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
+
+impl Store {
+    /// Blocks and a page id for one run, while `dirty` pages are dirty. Where no free stretch is that long the file grows.
+    pub(crate) fn allocate_run(&self, blocks: u64, dirty: usize) -> Result<(PageId, Extent)> {
+        let unit = (self.page_size / self.block.bytes()) as u64;
+        self.make_room(blocks.div_ceil(unit), dirty)?;
+        if let Some(run) = self.try_allocate_run(blocks) {
+            return Ok(run);
+        }
+        self.grow_by(blocks.div_ceil(unit))?;
+        self.try_allocate_run(blocks).ok_or_else(|| Error::NoSpace { detail: format!("a run of {blocks} blocks") })
+    }
+
+    fn try_allocate_run(&self, blocks: u64) -> Option<(PageId, Extent)> {
+        let mut inner = self.inner.lock();
+        let extent = inner.space.allocate_run(blocks)?;
+        Some((inner.take_id(), extent))
+    }
+
+    /// Gives back a blob that no commit has named.
+    pub(crate) fn release_blob(&self, blob: &BlobRef) {
+        let mut inner = self.inner.lock();
+        for run in &blob.runs {
+            inner.space.release(extent(run.at));
+            inner.free_ids.push(run.page.0);
+        }
+    }
+
+    /// The commit that brings a blob is being applied: its runs enter the delta of `epoch`.
+    pub(crate) fn install_blob(&self, blob: &BlobRef, epoch: Epoch) {
+        let mut inner = self.inner.lock();
+        for run in &blob.runs {
+            inner.logged_runs.remove(&run.page);
+            inner.enter(epoch, run.page, Some(run.at));
+        }
+    }
+
+    /// A commit replaces a blob in `epoch`: its runs are free when that epoch's checkpoint is durable.
+    pub(crate) fn free_blob(&self, pages: impl Iterator<Item = PageId>, epoch: Epoch) {
+        let mut inner = self.inner.lock();
+        for page in pages {
+            if let Some(at) = inner.newest(page) {
+                inner.space.release_after(epoch, extent(at));
+                inner.enter(epoch, page, None);
+                inner.free_ids.push(page.0);
+            }
+        }
+    }
+
+    /// Keeps the runs' blocks from being reused; `None` where one of them is not known (any more).
+    pub(crate) fn pin_runs(&self, pages: &[PageId]) -> Option<Pins<'_>> {
+        let mut inner = self.inner.lock();
+        let places: Option<Vec<BlockPtr>> = pages.iter().map(|&p| inner.newest(p)).collect();
+        let places = places?;
+        places.iter().for_each(|at| inner.space.pin(at.address()));
+        Some(Pins { store: self, places })
+    }
+
+    pub(crate) fn unpin_runs(&self, places: &[BlockPtr]) {
+        let mut inner = self.inner.lock();
+        places.iter().for_each(|at| inner.space.unpin(at.address()));
+    }
+
+    /// Recovery: blobs that the log names are in use before anything is allocated, and their ids leave the free list. Blocks that
+    /// are in use already (a page of the checkpoint) contradict the log.
+    pub(crate) fn reserve_logged_blobs(&self, blobs: &[BlobRef]) -> Result<()> {
+        let mut inner = self.inner.lock();
+        for run in blobs.iter().flat_map(|b| &b.runs) {
+            if !inner.space.claim(extent(run.at)) {
+                let what = format!("the log names these blocks for a blob, but they are in use or outside the file ({})", run.at);
+                return Err(Corruption::page(run.page.0, None, what).into());
+            }
+            inner.logged_runs.insert(run.page, run.at);
+        }
+        let Some(highest) = inner.logged_runs.last_key_value().map(|(page, _)| page.0) else { return Ok(()) };
+        let next = inner.next_page_id;
+        inner.next_page_id = next.max(highest + 1);
+        let old = std::mem::take(&mut inner.free_ids);
+        let new: Vec<u64> = (next..inner.next_page_id).rev().chain(old).collect();
+        inner.free_ids = new.into_iter().filter(|id| !inner.logged_runs.contains_key(&PageId(*id))).collect();
+        Ok(())
+    }
+
+    /// Recovery has applied the log: runs that it named and that no leaf came to hold are free, when the log that names them is
+    /// behind a checkpoint.
+    pub(crate) fn release_unclaimed_blobs(&self, epoch: Epoch) {
+        let mut inner = self.inner.lock();
+        for (page, at) in std::mem::take(&mut inner.logged_runs) {
+            inner.space.release_after(epoch, extent(at));
+            inner.free_ids.push(page.0);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Room in the file: promised to commits before they take an LSN, grown in large steps, durable before it is used.
+
+use super::{Extent, Inner, Store};
+use crate::error::{Error, Result};
+use ashlar_disk::SyncKind;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Units kept back for what must go on when the disk is full: checkpoints and deletes.
+const RESERVE_UNITS: u64 = 64;
+
+/// Who asks for room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Draw {
+    /// Leaves the reserve untouched.
+    Ordinary,
+    /// May use the reserve: a checkpoint, or a commit that only deletes.
+    Reserve,
+}
+
+/// The largest step by which the file grows, in bytes.
+const GROW_STEP_MAX: u64 = 256 << 20;
+
+/// A promise that so many pages more can become dirty and be written. Given back when dropped: by then the pages it was for
+/// are counted as dirty.
+#[derive(Debug)]
+pub(crate) struct Promise<'a> {
+    store: &'a Store,
+    units: u64,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.store.inner.lock().promised -= self.units;
+    }
+}
+
+impl Store {
+    /// Promises that `units` more pages can become dirty while `dirty` are, growing the file if need be.
+    pub(crate) fn promise(&self, units: u64, dirty: usize, draw: Draw) -> Result<Promise<'_>> {
+        let dirty = dirty as u64;
+        if self.read_only {
+            self.inner.lock().promised += units;
+            return Ok(Promise { store: self, units });
+        }
+        loop {
+            let missing = {
+                let mut inner = self.inner.lock();
+                let missing = inner.space.shortfall(inner.wanted(units, dirty, draw));
+                if missing == 0 {
+                    inner.promised += units;
+                    return Ok(Promise { store: self, units });
+                }
+                missing
+            };
+            self.grow_by(missing)?;
+        }
+    }
+
+    /// Makes sure that `units` units can be taken right away, by a blob, without touching what is promised.
+    pub(super) fn make_room(&self, units: u64, dirty: usize) -> Result<()> {
+        loop {
+            let inner = self.inner.lock();
+            let missing = inner.space.shortfall(inner.wanted(units, dirty as u64, Draw::Ordinary));
+            drop(inner);
+            if missing == 0 {
+                return Ok(());
+            }
+            self.grow_by(missing)?;
+        }
+    }
+
+    /// Makes the file longer by at least `units` units. The new length is durable before anybody can use the room.
+    pub(super) fn grow_by(&self, units: u64) -> Result<()> {
+        let _one_at_a_time = self.growing.lock();
+        let block = self.block.bytes() as u64;
+        let total = self.inner.lock().space.total();
+        let needed = units * self.page_size as u64;
+        let step = (total * block / 8).clamp(self.grow_step, GROW_STEP_MAX.max(self.grow_step)).max(needed);
+        let step = step.next_multiple_of(self.page_size as u64);
+        match self.try_grow(total * block, step) {
+            Err(Error::NoSpace { .. }) if needed < step => self.try_grow(total * block, needed),
+            outcome => outcome,
+        }
+    }
+
+    fn try_grow(&self, old_len: u64, step: u64) -> Result<()> {
+        self.file.allocate(old_len, step)?;
+        self.file.sync(SyncKind::All)?;
+        let block = self.block.bytes() as u64;
+        let (old, new) = (old_len / block, (old_len + step) / block);
+        let mut inner = self.inner.lock();
+        inner.space.extend_to(new);
+        inner.space.release(Extent { start: old, len: new - old });
+        self.counters.grown.fetch_add(1, Relaxed);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Units that must be free so that `units` more pages can become dirty while `dirty` are.
+    fn wanted(&self, units: u64, dirty: u64, draw: Draw) -> u64 {
+        let pages = units + dirty + self.promised;
+        let reserve = if draw == Draw::Ordinary { RESERVE_UNITS } else { 0 };
+        pages + self.map.nodes_max(pages) + reserve
+    }
+}

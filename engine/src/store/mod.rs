@@ -1,0 +1,284 @@
+//! The store: where every page stands on disk, now and in the next checkpoint.
+//!
+//! It is what the buffer pool reads from and writes to ([`PageStore`]), and what a checkpoint turns into a page map and a
+//! superblock. It knows pages as images with a header and a checksum, not what they hold.
+//!
+//! Invariants (the design calls them "what an epoch owns"):
+//! 1. Each epoch has a *delta*: page id → block pointer, or freed. The page map of a checkpoint is the previous one and its
+//!    epoch's delta. The page table is never asked: its slots may already be an epoch ahead.
+//! 2. An image enters the delta of the epoch in which its page became dirty, when its write has completed, whoever wrote it.
+//! 3. A block superseded in the epoch its image belongs to is free at once (a blob's is not: the log names it). Superseded in
+//!    a later epoch `e`, or a blob's, it is free when checkpoint `e` is durable, superblock and mirror.
+//! 4. The tail of the file beyond what the space map knows is never used; growth is durable before it is.
+
+pub mod page_header;
+pub mod page_map;
+pub mod space;
+pub mod superblock;
+
+mod blobs;
+mod checkpoint;
+mod grow;
+mod pages;
+
+pub(crate) use grow::{Draw, Promise};
+pub use page_map::PageMap;
+pub use space::{Extent, Space};
+pub use superblock::Superblock;
+
+use crate::error::{Corruption, Error, Result};
+use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
+use ashlar_disk::sync::Mutex;
+use ashlar_disk::{AlignedBuf, BlockSize, File, Queue};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What an epoch changes in the page map.
+pub(crate) type Delta = BTreeMap<PageId, Option<BlockPtr>>;
+
+/// The pages of one database.
+#[derive(Debug)]
+pub struct Store {
+    file: Arc<dyn File>,
+    queue: Arc<dyn Queue>,
+    block: BlockSize,
+    page_size: usize,
+    /// The next write number: the incarnation in the high 24 bits, then a count.
+    write_number: AtomicU64,
+    /// How much the file grows at least, in bytes.
+    grow_step: u64,
+    /// Nothing is written: what is dirty stays in memory.
+    read_only: bool,
+    inner: Mutex<Inner>,
+    growing: Mutex<()>,
+    pub(crate) counters: Counters,
+}
+
+/// What changes under the store's lock.
+#[derive(Debug)]
+struct Inner {
+    space: Space,
+    map: PageMap,
+    deltas: BTreeMap<Epoch, Delta>,
+    next_page_id: u64,
+    /// Ids below `next_page_id` that no page has, the next to be used last.
+    free_ids: Vec<u64>,
+    /// Units that commits under way have been promised.
+    promised: u64,
+    /// Recovery: runs of blobs that the log names and that no leaf holds yet.
+    logged_runs: BTreeMap<PageId, BlockPtr>,
+}
+
+/// Bytes and operations since the open.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) pages_read: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) pages_written: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) grown: AtomicU64,
+}
+
+/// What a store is made of.
+pub(crate) struct StoreParts {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) block: BlockSize,
+    pub(crate) page_size: usize,
+    pub(crate) incarnation: u32,
+    pub(crate) grow_step: u64,
+    pub(crate) read_only: bool,
+}
+
+/// A summary of blocks and pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpaceUse {
+    /// Bytes of `data`.
+    pub file: u64,
+    /// Bytes nothing refers to.
+    pub free: u64,
+    /// Bytes that wait for a checkpoint to become free.
+    pub waiting: u64,
+    /// Pages ever given an id, less those free again.
+    pub pages: u64,
+}
+
+impl Store {
+    /// A store over the pages of `superblock`: reads the page map whole and finds the free blocks.
+    pub(crate) fn open(parts: StoreParts, superblock: &Superblock) -> Result<Store> {
+        let total = parts.file.len()? / parts.block.bytes() as u64;
+        let unit = (parts.page_size / parts.block.bytes()) as u64;
+        let map = PageMap::read(parts.page_size, superblock.map_root, superblock.map_height, |level, index, at| {
+            read_map_node(&parts, total, level, index, at)
+        })?;
+        let reserved = superblock::RESERVED_BYTES / parts.block.bytes() as u64;
+        let mut space = Space::new(total, unit);
+        if total > reserved {
+            space.release(Extent { start: reserved, len: total - reserved });
+        }
+        claim_all(&parts, &mut space, &map)?;
+        let free_ids = free_ids(&map, superblock.next_page_id)?;
+        Ok(Store {
+            write_number: AtomicU64::new(u64::from(parts.incarnation) << 40),
+            inner: Mutex::new(Inner {
+                space,
+                map,
+                deltas: BTreeMap::new(),
+                next_page_id: superblock.next_page_id,
+                free_ids,
+                promised: 0,
+                logged_runs: BTreeMap::new(),
+            }),
+            growing: Mutex::new(()),
+            file: parts.file,
+            queue: parts.queue,
+            block: parts.block,
+            page_size: parts.page_size,
+            grow_step: parts.grow_step,
+            read_only: parts.read_only,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Another store over the same file, of the checkpoint that `superblock` is of: for reading only.
+    pub(crate) fn reopen(&self, superblock: &Superblock) -> Result<Store> {
+        let parts = StoreParts {
+            file: self.file.clone(),
+            queue: self.queue.clone(),
+            block: self.block,
+            page_size: self.page_size,
+            incarnation: 0,
+            grow_step: self.grow_step,
+            read_only: true,
+        };
+        Store::open(parts, superblock)
+    }
+
+    /// The page ids that the last checkpoint's map names.
+    pub(crate) fn checkpoint_pages(&self) -> Vec<PageId> {
+        self.inner.lock().map.pages().map(|(page, _)| page).collect()
+    }
+
+    /// How many nodes the page map has on disk.
+    pub(crate) fn map_nodes(&self) -> u64 {
+        self.inner.lock().map.nodes().count() as u64
+    }
+
+    /// The unit of the file.
+    pub fn block(&self) -> BlockSize {
+        self.block
+    }
+
+    /// The size of a page in bytes.
+    pub fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    /// The file `data`.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// The queue of transfers.
+    pub(crate) fn queue(&self) -> &Arc<dyn Queue> {
+        &self.queue
+    }
+
+    /// How the file is used.
+    pub fn space_use(&self) -> SpaceUse {
+        let inner = self.inner.lock();
+        let bytes = self.block.bytes() as u64;
+        SpaceUse {
+            file: inner.space.total() * bytes,
+            free: inner.space.free_blocks() * bytes,
+            waiting: inner.space.waiting_blocks() * bytes,
+            pages: inner.next_page_id - inner.free_ids.len() as u64,
+        }
+    }
+
+    /// Blocks that wait for a checkpoint, and blocks of the file.
+    pub(crate) fn waiting_and_total(&self) -> (u64, u64) {
+        let inner = self.inner.lock();
+        (inner.space.waiting_blocks(), inner.space.total())
+    }
+
+    fn next_write_number(&self) -> u64 {
+        self.write_number.fetch_add(1, Relaxed) + 1
+    }
+
+    fn byte_offset(&self, address: u64) -> u64 {
+        address * self.block.bytes() as u64
+    }
+
+    /// An error that names file, block and page.
+    fn image_error(&self, kind: &str, page: u64, at: BlockPtr, fault: &page_header::ImageFault) -> Error {
+        Corruption::image(self.file.path(), kind, page, at.address(), fault).into()
+    }
+}
+
+fn read_map_node(parts: &StoreParts, total: u64, level: usize, index: usize, at: BlockPtr) -> Result<Vec<u8>> {
+    let place = |what: String| -> Error {
+        Corruption {
+            place: format!("{}, block {}, page-map node {index} of level {level}", parts.file.path().display(), at.address()),
+            page: None,
+            block: Some(at.address()),
+            tree: None,
+            what,
+        }
+        .into()
+    };
+    let bytes = at.blocks() as usize * parts.block.bytes();
+    if bytes > parts.page_size || at.address() + u64::from(at.blocks()) > total {
+        return Err(place(format!("{} blocks are more than a page, or lie beyond the file's end ({total} blocks)", at.blocks())));
+    }
+    let mut buf = AlignedBuf::zeroed(bytes);
+    parts.file.read(at.address() * parts.block.bytes() as u64, &[buf.words_mut()])?;
+    page_header::check_image(&buf, Some(index as u64), at).map_err(|fault| place(fault.to_string()))?;
+    let right = buf[page_header::KIND] == page_header::PageKind::Map.code() && usize::from(buf[page_header::LEVEL]) == level;
+    if !right {
+        return Err(place("a page of another kind or level stands there".into()));
+    }
+    Ok(buf.to_vec())
+}
+
+/// Claims every block the map names. A block with two owners, or outside the file, is damage.
+fn claim_all(parts: &StoreParts, space: &mut Space, map: &PageMap) -> Result<()> {
+    let nodes = map.nodes().map(|(level, index, at)| (format!("page-map node {index} of level {level}"), at));
+    let pages = map.pages().map(|(page, at)| (format!("page {}", page.0), at));
+    for (owner, at) in nodes.chain(pages) {
+        if !space.claim(page_map::extent(at)) {
+            return Err(Corruption {
+                place: format!("{}, block {}, {owner}", parts.file.path().display(), at.address()),
+                page: None,
+                block: Some(at.address()),
+                tree: None,
+                what: "the page map gives these blocks a second owner, or they lie outside the file".into(),
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// The ids below `next` that the map does not name, highest first (so that the lowest is used first).
+fn free_ids(map: &PageMap, next: u64) -> Result<Vec<u64>> {
+    let mut free = Vec::new();
+    let mut expected = 0;
+    for (page, _) in map.pages() {
+        if page.0 >= next {
+            return Err(Corruption::page(
+                page.0,
+                None,
+                format!("the page map names it, but ids are given out up to {next} only"),
+            )
+            .into());
+        }
+        free.extend(expected..page.0);
+        expected = page.0 + 1;
+    }
+    free.extend(expected..next);
+    free.reverse();
+    Ok(free)
+}
