@@ -1,3 +1,59 @@
 //! Ashlar: an embedded, transactional, ordered key-value storage engine for Linux that owns its I/O.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir_in(std::env::var("ASHLAR_TEST_DIR").unwrap_or(".".into()))?;
+//! # let path = dir.path().join("orders");
+//! let db = ashlardb::Database::open(&path)?;              // creates, or recovers and opens
+//! let users = db.keyspace("users")?;                      // a named ordered map
+//! users.insert("ada", b"1815")?;                          // durable when it returns
+//! assert_eq!(users.get("ada")?.unwrap(), b"1815");
+//! for entry in users.range("a".."c") {
+//!     let (key, value) = entry?;
+//!     assert_eq!((&key[..], &*value), (&b"ada"[..], &b"1815"[..]));
+//! }
+//! let mut batch = db.batch();                             // all or nothing, across keyspaces
+//! batch.insert(&users, "bob", "1824")?;
+//! batch.remove(&users, "ada")?;
+//! batch.commit()?;
+//! db.close()?;
+//! # Ok(()) }
+//! ```
+//!
+//! Every byte of data goes through aligned `O_DIRECT` I/O into the engine's own buffer pool; the kernel's page cache is never used.
+//! What is confirmed survives power loss; what is damaged on disk is detected, never returned.
 
+mod background;
+mod batch;
+mod blob;
+#[doc(hidden)]
 pub mod btree;
+mod catalog;
+mod checkpoint;
+mod commit;
+mod database;
+mod error;
+mod get_many;
+mod health;
+mod keyspace;
+mod options;
+mod pages;
+mod range;
+mod recovery;
+mod stats;
+#[doc(hidden)]
+pub mod store;
+mod value;
+pub mod verify;
+
+pub use ashlar_disk::{IoMode, QueueKind};
+pub use batch::Batch;
+pub use catalog::KEYSPACE_NAME_MAX;
+pub use database::Database;
+pub use error::{Corruption, Error, Result};
+pub use keyspace::Keyspace;
+pub use options::{Background, Create, Durability, Options};
+pub use range::Range;
+pub use stats::Stats;
+pub use store::SpaceUse;
+pub use value::Value;

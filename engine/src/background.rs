@@ -1,0 +1,201 @@
+//! What nobody waits for: durability of `Eventual` commits within their bound, log segments ahead of need, write-back, due
+//! checkpoints, freeing dropped keyspaces. Two threads, or the caller ([`Shared::maintain_step`]).
+//!
+//! - `ashlar-log` makes the log durable a bound after an `Eventual` commit, adds the flush that vouches for the last one when the
+//!   log has fallen idle, and prepares segments.
+//! - `ashlar-pages` makes due checkpoints, writes back and evicts ahead of need, and frees dropped trees.
+
+use crate::database::Shared;
+use crate::error::Result;
+use crate::store::Draw;
+use ashlar_disk::sync::{self, Condvar, JoinHandle, Mutex};
+use ashlar_wal::Wal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long the log is idle before the flush that vouches for the last one.
+const IDLE: Duration = Duration::from_millis(5);
+
+/// How often the pages' thread looks around when nobody calls it.
+const PAGES_PAUSE: Duration = Duration::from_millis(20);
+
+/// What callers and threads tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct BackgroundState {
+    /// An `Eventual` commit has been applied since the log's thread last looked.
+    eventual: AtomicBool,
+    stopping: AtomicBool,
+    bell: Mutex<Bell>,
+    log_rings: Condvar,
+    pages_rings: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    log: bool,
+    pages: bool,
+}
+
+impl BackgroundState {
+    /// An `Eventual` commit has been applied.
+    pub(crate) fn note_eventual(&self) {
+        if !self.eventual.load(Ordering::Relaxed) && !self.eventual.swap(true, Ordering::AcqRel) {
+            self.bell.lock().log = true;
+            self.log_rings.notify_one();
+        }
+    }
+
+    /// The pages' thread has something to do.
+    pub(crate) fn call_pages(&self) {
+        self.bell.lock().pages = true;
+        self.pages_rings.notify_one();
+    }
+
+    /// The threads end soon.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let mut bell = self.bell.lock();
+        bell.log = true;
+        bell.pages = true;
+        drop(bell);
+        self.log_rings.notify_all();
+        self.pages_rings.notify_all();
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits for a call, at most so long; false: no call came.
+    fn wait_log(&self, at_most: Duration) -> bool {
+        let mut bell = self.bell.lock();
+        if !bell.log {
+            self.log_rings.wait_for(&mut bell, at_most);
+        }
+        std::mem::take(&mut bell.log)
+    }
+
+    fn wait_pages(&self, at_most: Duration) -> bool {
+        let mut bell = self.bell.lock();
+        if !bell.pages {
+            self.pages_rings.wait_for(&mut bell, at_most);
+        }
+        std::mem::take(&mut bell.pages)
+    }
+}
+
+/// Starts the threads, unless the caller does their work or there is nothing to write.
+pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle>> {
+    if shared.options.read_only || shared.options.background == crate::Background::Manual {
+        return Ok(Vec::new());
+    }
+    let (log, pages) = (shared.clone(), shared.clone());
+    Ok(vec![sync::spawn("ashlar-log", move || log_thread(&log))?, sync::spawn("ashlar-pages", move || pages_thread(&pages))?])
+}
+
+fn log_thread(shared: &Shared) {
+    let (state, Some(wal)) = (&shared.background, &shared.log) else { return };
+    while !state.stopping() {
+        let called = state.wait_log(Duration::from_secs(1));
+        if shared.health.failed() {
+            continue;
+        }
+        if called && state.eventual.load(Ordering::Acquire) {
+            sync_eventual(shared, wal);
+        }
+        let _ = wal.prepare_segments().map_err(|e| shared.log_error(e));
+        vouch_when_idle(shared, wal);
+    }
+}
+
+/// Waits the bound out (commits gather meanwhile), then makes them durable.
+fn sync_eventual(shared: &Shared, wal: &Wal) {
+    let state = &shared.background;
+    let until = sync::now() + shared.options.eventual_bound;
+    while !state.stopping() && sync::now() < until {
+        state.wait_log(until.saturating_sub(sync::now()));
+    }
+    state.eventual.store(false, Ordering::Release);
+    let _ = shared.make_durable(wal.appended().0);
+}
+
+/// When nothing was appended for a moment, adds the flush that vouches for the last one.
+fn vouch_when_idle(shared: &Shared, wal: &Wal) {
+    let before = wal.appended();
+    if wal.durable() < before || shared.background.stopping() {
+        return;
+    }
+    sync::sleep(IDLE);
+    if wal.appended() == before
+        && let Err(e) = wal.witness()
+    {
+        shared.log_error(e);
+    }
+}
+
+fn pages_thread(shared: &Shared) {
+    while !shared.background.stopping() {
+        shared.background.wait_pages(PAGES_PAUSE);
+        while !shared.background.stopping() && !shared.health.failed() {
+            match shared.pages_step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "background work failed");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// One step of the pages' work; true while there is more.
+    fn pages_step(&self) -> Result<bool> {
+        if self.checkpoint_due() {
+            self.checkpoint_now()?;
+        }
+        let freeing = self.free_dropped_step()?;
+        Ok(self.pool.maintain() || freeing)
+    }
+
+    /// One step of all background work, by the caller; true while there is more.
+    pub(crate) fn maintain_step(&self) -> Result<bool> {
+        if self.options.read_only {
+            return Ok(false);
+        }
+        self.health.check()?;
+        self.background.eventual.store(false, Ordering::Release);
+        let wal = self.wal()?;
+        self.make_durable(wal.appended().0)?;
+        wal.prepare_segments().map_err(|e| self.log_error(e))?;
+        wal.witness().map_err(|e| self.log_error(e))?;
+        self.pages_step()
+    }
+
+    /// Frees a part of a dropped keyspace, once its drop can be seen by all.
+    pub(crate) fn free_dropped_step(&self) -> Result<bool> {
+        if self.apply.lock().dropped.is_empty() {
+            return Ok(false);
+        }
+        let _promise = self.store().promise(self.pages_for(64, 0), self.pool.dirty_pages(), Draw::Reserve)?;
+        let mut applier = self.apply.lock();
+        if self.visible.watermark() < applier.applied {
+            return Ok(false);
+        }
+        applier.free_dropped(&self.pool).map_err(|e| self.fail_now(format!("freeing a dropped keyspace failed: {e}")))
+    }
+
+    /// After a commit: has a due checkpoint made. With nobody in the background the committer does it.
+    pub(crate) fn checkpoint_if_due(&self) {
+        if self.counters.tick() && self.checkpoint_due() {
+            match self.options.background {
+                crate::Background::Threads => self.background.call_pages(),
+                crate::Background::Manual => {
+                    let _ = self.checkpoint_now();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Batches: writes to any keyspaces, applied all or none.
+
+use crate::blob;
+use crate::btree::{Tree, TreeId};
+use crate::catalog::KeyspaceState;
+use crate::commit::record::{self, Operation};
+use crate::commit::{Prepared, Refused};
+use crate::database::{Database, Shared};
+use crate::error::{Error, Result};
+use crate::keyspace::Keyspace;
+use crate::options::Durability;
+use crate::pages;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Most memory that a batch's writes may take, in bytes.
+const BATCH_BYTES_MAX: u64 = 4 << 30;
+
+/// Writes that are applied together, atomically, when [`Batch::commit`] is called; dropped before, they never happened. Of several
+/// writes to one key the last counts.
+#[derive(Debug)]
+pub struct Batch {
+    database: Database,
+    writes: Vec<(Arc<KeyspaceState>, Write)>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+enum Write {
+    Put(Box<[u8]>, Box<[u8]>),
+    Delete(Box<[u8]>),
+    DeleteRange(Bound<Box<[u8]>>, Bound<Box<[u8]>>),
+}
+
+impl Batch {
+    pub(crate) fn new(database: Database) -> Batch {
+        Batch { database, writes: Vec::new(), bytes: 0 }
+    }
+
+    /// Puts `value` under `key`.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLarge`], [`Error::TransactionTooLarge`]; the batch is as before.
+    pub fn insert(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        keyspace.check_key(key)?;
+        self.add(keyspace, key.len() + value.len(), Write::Put(key.into(), value.into()))
+    }
+
+    /// Removes `key`, if it is there.
+    ///
+    /// # Errors
+    /// As [`Batch::insert`].
+    pub fn remove(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
+        let key = key.as_ref();
+        keyspace.check_key(key)?;
+        self.add(keyspace, key.len(), Write::Delete(key.into()))
+    }
+
+    /// Removes all keys in a range.
+    ///
+    /// # Errors
+    /// As [`Batch::insert`].
+    pub fn remove_range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl std::ops::RangeBounds<K>) -> Result<()> {
+        let own = |bound: Bound<&K>| bound.map(|k| Box::from(k.as_ref()));
+        let (from, to) = (own(range.start_bound()), own(range.end_bound()));
+        self.add(keyspace, 64, Write::DeleteRange(from, to))
+    }
+
+    fn add(&mut self, keyspace: &Keyspace, bytes: usize, write: Write) -> Result<()> {
+        let needed = self.bytes + bytes as u64 + 32;
+        if needed > BATCH_BYTES_MAX {
+            return Err(Error::TransactionTooLarge { what: "memory", needed, max: BATCH_BYTES_MAX });
+        }
+        self.bytes = needed;
+        self.writes.push((keyspace.state().clone(), write));
+        Ok(())
+    }
+
+    /// How many writes it holds.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Applies all writes, or none, with the database's default durability.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKeyspace`] where one was dropped, [`Error::TransactionTooLarge`], [`Error::NoSpace`],
+    /// [`Error::ReadOnly`]: nothing was applied. [`Error::OutcomeUnknown`]: see there.
+    pub fn commit(self) -> Result<()> {
+        let durability = self.database.shared().options.durability;
+        self.commit_with(durability)
+    }
+
+    /// Applies all writes, or none, with this durability.
+    ///
+    /// # Errors
+    /// As [`Batch::commit`].
+    pub fn commit_with(self, durability: Durability) -> Result<()> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let shared = self.database.shared();
+        let writes: Vec<(&KeyspaceState, WriteRef<'_>)> = self.writes.iter().map(|(k, w)| (&**k, w.borrow())).collect();
+        commit_writes(shared, &effective(&writes), durability)
+    }
+}
+
+impl Write {
+    fn borrow(&self) -> WriteRef<'_> {
+        match self {
+            Write::Put(key, value) => WriteRef::Put(key, value),
+            Write::Delete(key) => WriteRef::Delete(key),
+            Write::DeleteRange(from, to) => WriteRef::DeleteRange(from.as_ref().map(|k| &**k), to.as_ref().map(|k| &**k)),
+        }
+    }
+}
+
+/// A write whose bytes somebody else owns.
+#[derive(Clone, Copy)]
+pub(crate) enum WriteRef<'a> {
+    Put(&'a [u8], &'a [u8]),
+    Delete(&'a [u8]),
+    DeleteRange(Bound<&'a [u8]>, Bound<&'a [u8]>),
+}
+
+/// The writes without those that a later one in the same batch overtakes: they need neither log nor blobs.
+fn effective<'a>(writes: &[(&'a KeyspaceState, WriteRef<'a>)]) -> Vec<(&'a KeyspaceState, WriteRef<'a>)> {
+    let mut last = BTreeSet::new();
+    let mut kept: Vec<_> = writes
+        .iter()
+        .rev()
+        .filter(|(keyspace, write)| match write {
+            WriteRef::Put(key, _) | WriteRef::Delete(key) => last.insert((&keyspace.name, *key)),
+            WriteRef::DeleteRange(..) => true,
+        })
+        .copied()
+        .collect();
+    kept.reverse();
+    kept
+}
+
+/// Commits writes: large values go to blobs first, the rest travels in the record. Starts over where a keyspace was cleared
+/// meanwhile: its tree is another one then.
+pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef<'_>)], durability: Durability) -> Result<()> {
+    shared.health.check()?;
+    // A value that would fill much of the largest record does not travel in the log either.
+    let logged_max = shared.options.blob_threshold.min((shared.wal()?.record_size_max() / 4) as usize);
+    let mut blobs = Vec::new();
+    let mut references = Vec::with_capacity(writes.len());
+    for (_, write) in writes {
+        references.push(match write {
+            WriteRef::Put(_, value) if value.len() > logged_max => {
+                let new = blob::write(&shared.pool, value)?;
+                let reference = new.reference().clone();
+                blobs.push(new);
+                Some(reference)
+            }
+            _ => None,
+        });
+    }
+    if !blobs.is_empty() {
+        blob::sync(shared.store()).map_err(|e| shared.fail_now(format!("syncing a large value failed: {e}")))?;
+    }
+    loop {
+        let mut operations = Vec::with_capacity(writes.len());
+        for ((keyspace, write), reference) in writes.iter().zip(&references) {
+            let tree = keyspace.tree()?;
+            prefetch(shared, tree, write)?;
+            operations.push(operation(tree.id, *write, reference.clone()));
+        }
+        let outcome = commit_operations(shared, &operations, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
+        match outcome {
+            Err(Refused::TreeGone) => {
+                // The commit that took the tree has its LSN; once it is applied the keyspace says what stands now.
+                drop(shared.apply.lock());
+            }
+            Err(Refused::Error(e)) => return Err(e),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+fn operation<'a>(tree: TreeId, write: WriteRef<'a>, reference: Option<blob::BlobRef>) -> Operation<'a> {
+    match (write, reference) {
+        (WriteRef::Put(key, _), Some(blob)) => Operation::PutBlob { tree, key, blob },
+        (WriteRef::Put(key, value), None) => Operation::Put { tree, key, value },
+        (WriteRef::Delete(key), _) => Operation::Delete { tree, key },
+        (WriteRef::DeleteRange(from, to), _) => Operation::DeleteRange { tree, from, to },
+    }
+}
+
+fn commit_operations(
+    shared: &Shared,
+    operations: &[Operation<'_>],
+    durability: Durability,
+    appended: impl FnOnce(),
+) -> std::result::Result<u64, Refused> {
+    let record = if let [one] = operations { record::single(one) } else { record::many(operations) };
+    let mut touches: Vec<TreeId> = operations.iter().map(Operation::tree).collect();
+    touches.dedup();
+    let mut pages = shared.pages_for(operations.len(), record.len());
+    if operations.iter().any(|o| o.point().is_none()) {
+        pages += shared.store().space_use().pages / 4;
+    }
+    let frees = operations.iter().all(|o| matches!(o, Operation::Delete { .. } | Operation::DeleteRange { .. }));
+    shared.commit(Prepared { record, touches: &touches, drops: &[], pages, frees, durability }, appended)
+}
+
+/// Brings in the leaf that a write will change, so that applying it rarely waits for the device. Where everything is in memory
+/// anyway this would be a second descent for nothing.
+fn prefetch(shared: &Shared, tree: Tree, write: &WriteRef<'_>) -> Result<()> {
+    match write {
+        WriteRef::Put(key, _) | WriteRef::Delete(key) if shared.pool.may_miss() => pages::find(&shared.pool, tree, key, |_| ()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,156 @@
+//! The checkpoint: what is dirty goes to new blocks, the page map records where, the superblock makes it so.
+//!
+//! 1. *Cut*, between two commits, under the apply lock: A, the LSN of the last applied commit (the checkpoint is exactly the state
+//!    at A); C, the log flush in which the first record after A begins or will begin; the counters; the epoch turns.
+//! 2. Every page dirty in the old epoch is written to new blocks.
+//! 3. The log is made durable up to A; the page map's changed nodes are written; the data file is synced.
+//! 4. The superblock is written to the slot not in use, then its mirror, each synced. *This is the moment.*
+//! 5. Only now: blocks that nothing refers to any more are free, log segments below C are recycled.
+//!
+//! Invariants:
+//! 1. One checkpoint at a time: [`CheckpointState`]'s lock is held from cut to end.
+//! 2. A checkpoint that fails in steps 2 to 4 fails the database: what reached the device is not known, and the next open
+//!    starts from the last superblock that is whole.
+
+use crate::database::Shared;
+use crate::error::Result;
+use crate::store::superblock::{Superblock, Superblocks};
+use crate::store::{Draw, Promise};
+use ashlar_bufferpool::{CheckpointProgress, Epoch, Pace};
+use ashlar_disk::sync;
+use ashlar_wal::Lsn;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Bytes of blocks waiting to be freed below which they alone are no reason for a checkpoint.
+const WAITING_BYTES_MIN: u64 = 16 << 20;
+
+/// What the checkpoint lock guards.
+#[derive(Debug)]
+pub(crate) struct CheckpointState {
+    /// The superblock that is on disk.
+    pub(crate) current: Superblock,
+    /// Where the next one goes; `None` in a read-only database.
+    pub(crate) superblocks: Option<Superblocks>,
+}
+
+/// How fast a checkpoint writes: one write in flight, so that durable commits beside it are not slowed; more when the log or the
+/// pool presses.
+impl Pace for Shared {
+    fn before_write(&self, _so_far: CheckpointProgress) -> usize {
+        let presses = self.log.as_ref().is_some_and(|log| {
+            let pressure = log.pressure();
+            pressure.waiting > 0 || pressure.used > pressure.limit / 4 * 3
+        });
+        let full = self.pool.dirty_pages() > self.pool.frames() as usize / 2;
+        if presses || full { 4 } else { 1 }
+    }
+}
+
+/// What a cut has noted.
+struct Cut {
+    epoch: Epoch,
+    last_commit: u64,
+    replay_from: u64,
+    next_tree: u64,
+}
+
+impl Shared {
+    /// Makes a checkpoint of everything applied so far.
+    pub(crate) fn checkpoint_now(&self) -> Result<()> {
+        let mut state = self.checkpoint.lock();
+        self.run_checkpoint(&mut state)
+    }
+
+    /// Makes a checkpoint because the log has no room, unless one that was under way has made some meanwhile.
+    pub(crate) fn checkpoint_for_room(&self) -> Result<()> {
+        let before = self.counters.checkpoints.load(Relaxed);
+        let mut state = self.checkpoint.lock();
+        if self.counters.checkpoints.load(Relaxed) != before {
+            return Ok(());
+        }
+        self.run_checkpoint(&mut state)
+    }
+
+    /// Whether a checkpoint is due: the log is half full, or a tenth of the file waits to be freed.
+    pub(crate) fn checkpoint_due(&self) -> bool {
+        let Some(log) = self.log.as_ref().map(ashlar_wal::Wal::pressure) else { return false };
+        if log.used > log.limit / 2 || log.waiting > 0 || self.counters.owes_checkpoint() {
+            return true;
+        }
+        let (waiting, total) = self.store().waiting_and_total();
+        let block = self.store().block().bytes() as u64;
+        waiting > total / 10 && waiting * block > WAITING_BYTES_MIN.min(4 * self.options.grow_step)
+    }
+
+    fn run_checkpoint(&self, state: &mut CheckpointState) -> Result<()> {
+        self.health.check()?;
+        // Room for the catalog's pages is the only thing a checkpoint asks for, and it draws on the reserve; without it nothing has
+        // happened yet, and the database goes on.
+        let promise = self.store().promise(self.pages_for(64, 0), self.pool.dirty_pages(), Draw::Reserve)?;
+        let started = sync::now();
+        let outcome = self.checkpoint_steps(state, promise);
+        match &outcome {
+            Ok(()) => {
+                self.counters.checkpoints.fetch_add(1, Relaxed);
+                let took = sync::now().saturating_sub(started);
+                self.counters.checkpoint_micros.fetch_add(took.as_micros() as u64, Relaxed);
+                tracing::debug!(number = state.current.checkpoint, ?took, "checkpoint");
+            }
+            Err(e) => {
+                self.fail_now(format!("a checkpoint failed: {e}"));
+            }
+        }
+        outcome
+    }
+
+    fn checkpoint_steps(&self, state: &mut CheckpointState, promise: Promise<'_>) -> Result<()> {
+        let cut = self.cut()?;
+        drop(promise);
+        self.pool.write_epoch(cut.epoch, self)?;
+        self.make_durable(cut.last_commit)?;
+        let (map_root, map_height) = self.store().write_map(cut.epoch)?;
+        let Some(superblocks) = state.superblocks.as_mut() else { return Ok(()) };
+        let next = Superblock {
+            number: state.current.number + 1,
+            checkpoint: state.current.checkpoint + 1,
+            replay_from: cut.replay_from,
+            last_commit: cut.last_commit,
+            incarnation_at_replay: state.current.incarnation,
+            map_root,
+            map_height,
+            next_page_id: self.store().next_page_id(),
+            next_tree_id: cut.next_tree,
+            ..state.current.clone()
+        };
+        superblocks.write(&next)?;
+        state.current = next;
+        self.store().checkpoint_durable(cut.epoch);
+        let wal = self.wal()?;
+        wal.set_log_limit(self.log_limit());
+        wal.recycle_below(Lsn(cut.replay_from)).map_err(|e| self.log_error(e))
+    }
+
+    /// Step 1. The numbers of entries go to the catalog first, so that they are part of the checkpoint.
+    fn cut(&self) -> Result<Cut> {
+        let mut applier = self.apply.lock();
+        self.health.check()?;
+        applier.note_lens(&self.pool)?;
+        let wal = self.wal()?;
+        // Lock order: apply before commit. No record can take an LSN between the two answers.
+        let order = self.order.lock();
+        let replay_from = order.first().map_or_else(|| wal.cut_point().0, |p| p.flush_start);
+        let epoch = self.pool.turn();
+        Ok(Cut { epoch, last_commit: applier.applied, replay_from, next_tree: applier.next_tree })
+    }
+
+    /// The log's limit: as asked for, or a quarter of the data, within 64 MiB and 1 GiB.
+    pub(crate) fn log_limit(&self) -> u64 {
+        let data = self.store().space_use();
+        log_limit(&self.options, self.segment_size, data.file - data.free)
+    }
+}
+
+/// See [`Shared::log_limit`].
+pub(crate) fn log_limit(options: &crate::Options, segment_size: u64, data: u64) -> u64 {
+    options.log_limit.unwrap_or_else(|| (data / 4).clamp(64 << 20, 1 << 30)).max(2 * segment_size)
+}

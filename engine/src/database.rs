@@ -1,0 +1,308 @@
+//! The database: opened, shared by handles, closed.
+//!
+//! Handles ([`Database`], [`Keyspace`]) share one [`Shared`]. The last one dropped makes the log durable and stops; `close` also
+//! makes a checkpoint and returns the error that a drop would hide. A handle in a child made by `fork` does nothing at all.
+
+use crate::background::BackgroundState;
+use crate::batch::Batch;
+use crate::btree::TreeId;
+use crate::catalog::{self, KeyspaceState};
+use crate::checkpoint::CheckpointState;
+use crate::commit::apply::{Applier, Names};
+use crate::commit::record::{self, Operation};
+use crate::commit::visibility::Visibility;
+use crate::commit::{Order, Prepared, Refused};
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::keyspace::Keyspace;
+use crate::options::{Durability, Options};
+use crate::pages::EnginePool;
+use crate::stats::Stats;
+use crate::store::Store;
+use ashlar_disk::fork_guard::Owner;
+use ashlar_disk::sync::Mutex;
+use ashlar_wal::Wal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An open database. Cheap to clone: clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub(crate) handle: Arc<Handle>,
+}
+
+/// What all handles share; its last drop ends the background threads and makes the log durable.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    threads: Mutex<Vec<ashlar_disk::sync::JoinHandle>>,
+}
+
+/// The database itself, shared by handles and background threads.
+pub(crate) struct Shared {
+    pub(crate) owner: Owner,
+    pub(crate) options: Options,
+    pub(crate) path: PathBuf,
+    pub(crate) fs: Arc<dyn ashlar_disk::Fs>,
+    pub(crate) pool: EnginePool,
+    pub(crate) segment_size: u64,
+    /// None in a read-only database.
+    pub(crate) log: Option<Wal>,
+    pub(crate) order: Mutex<Order>,
+    pub(crate) apply: Mutex<Applier>,
+    pub(crate) names: Names,
+    /// Creating, dropping and clearing keyspaces: one at a time.
+    pub(crate) ddl: Mutex<()>,
+    pub(crate) next_tree: AtomicU64,
+    pub(crate) visible: Visibility,
+    pub(crate) health: Health,
+    pub(crate) checkpoint: Mutex<CheckpointState>,
+    pub(crate) background: BackgroundState,
+    pub(crate) counters: crate::stats::EngineCounters,
+    /// Last: held until everything else is gone.
+    pub(crate) _lock: Box<dyn ashlar_disk::Lock>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Database({})", self.path.display())
+    }
+}
+
+impl Shared {
+    /// The log; an error in a read-only database, which has none to write to.
+    pub(crate) fn wal(&self) -> Result<&Wal> {
+        self.log.as_ref().ok_or_else(|| Error::ReadOnly { cause: self.health.cause() })
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.pool.store()
+    }
+
+    /// Pages that writing these bytes with that many operations may make dirty, at most: each operation's leaf, the pages that
+    /// the bytes fill by halves, and what splits and merges change above.
+    pub(crate) fn pages_for(&self, operations: usize, bytes: usize) -> u64 {
+        let leaves = (operations as u64).min(self.store().space_use().pages);
+        let filled = 2 * (bytes / (self.pool.page_size() / 2)) as u64;
+        leaves + filled + 16
+    }
+}
+
+impl Database {
+    /// Opens the database in directory `path`, making it if there is none, with default options.
+    ///
+    /// # Errors
+    /// See [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Database> {
+        Options::new().open(path)
+    }
+
+    /// A new set of options.
+    pub fn options() -> Options {
+        Options::new()
+    }
+
+    pub(crate) fn open_with(path: &Path, options: Options) -> Result<Database> {
+        let shared = Arc::new(crate::recovery::open(path, options)?);
+        let handle = Handle { shared: shared.clone(), threads: Mutex::new(Vec::new()) };
+        let threads = crate::background::start(&shared)?;
+        *handle.threads.lock() = threads;
+        Ok(Database { handle: Arc::new(handle) })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// The directory it is in.
+    pub fn path(&self) -> &Path {
+        &self.shared().path
+    }
+
+    /// Bytes of a page.
+    pub fn page_size(&self) -> usize {
+        self.shared().pool.page_size()
+    }
+
+    /// The longest key possible, in bytes.
+    pub fn key_len_max(&self) -> usize {
+        crate::btree::limits(self.page_size()).key_max
+    }
+
+    /// A handle on the keyspace of that name, which is made if it is missing (durably, when this returns).
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceName`]; those of a commit, if it is made; [`Error::NoSuchKeyspace`] in a read-only database.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        if let Some(keyspace) = self.existing_keyspace(name)? {
+            return Ok(keyspace);
+        }
+        catalog::check_name(name, self.key_len_max())?;
+        let shared = self.shared();
+        if shared.options.read_only {
+            return Err(Error::NoSuchKeyspace { name: name.to_owned() });
+        }
+        let _one = shared.ddl.lock();
+        if shared.names.lock().get(name).is_none() {
+            let tree = TreeId(shared.next_tree.fetch_add(1, Ordering::Relaxed));
+            self.commit_whole(&Operation::CreateKeyspace { tree, name }, &[])?;
+        }
+        let state = shared.names.lock().get(name).cloned();
+        state.map(|state| Keyspace::new(self.clone(), state)).ok_or_else(|| Error::NoSuchKeyspace { name: name.to_owned() })
+    }
+
+    /// A handle on the keyspace of that name, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
+        self.shared().owner.check()?;
+        let state = self.shared().names.lock().get(name).cloned();
+        Ok(state.map(|state| Keyspace::new(self.clone(), state)))
+    }
+
+    /// The names of all keyspaces, sorted.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn keyspaces(&self) -> Result<Vec<String>> {
+        self.shared().owner.check()?;
+        Ok(self.shared().names.lock().keys().cloned().collect())
+    }
+
+    /// Drops a keyspace with everything in it, durably. Its space is freed in the background. False: there is none of that name.
+    ///
+    /// # Errors
+    /// Those of a commit.
+    pub fn drop_keyspace(&self, name: &str) -> Result<bool> {
+        let shared = self.shared();
+        let _one = shared.ddl.lock();
+        let Some(state) = shared.names.lock().get(name).cloned() else { return Ok(false) };
+        let tree = state.tree()?.id;
+        self.commit_whole(&Operation::DropKeyspace { tree, name }, &[tree])?;
+        Ok(true)
+    }
+
+    pub(crate) fn clear_keyspace(&self, state: &KeyspaceState) -> Result<()> {
+        let shared = self.shared();
+        let _one = shared.ddl.lock();
+        let tree = state.tree()?.id;
+        let new_tree = TreeId(shared.next_tree.fetch_add(1, Ordering::Relaxed));
+        self.commit_whole(&Operation::ClearKeyspace { tree, new_tree, name: &state.name }, &[tree])
+    }
+
+    /// Commits one operation on a whole keyspace. Under the `ddl` lock, so that its tree can't go meanwhile.
+    fn commit_whole(&self, operation: &Operation<'_>, drops: &[TreeId]) -> Result<()> {
+        let prepared = Prepared {
+            record: record::single(operation),
+            touches: &[],
+            drops,
+            pages: self.shared().pages_for(4, 4 * self.page_size()),
+            frees: !drops.is_empty(),
+            durability: Durability::Immediate,
+        };
+        match self.shared().commit(prepared, || {}) {
+            Ok(_) => Ok(()),
+            Err(Refused::Error(e)) => Err(e),
+            Err(Refused::TreeGone) => Err(Error::NoSuchKeyspace { name: String::new() }),
+        }
+    }
+
+    /// An empty batch of writes, which are applied all or none, across keyspaces.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// Makes all that was committed durable.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] where the log can't be written; the database is read-only then.
+    pub fn flush(&self) -> Result<()> {
+        self.shared().owner.check()?;
+        let shared = self.shared();
+        if shared.options.read_only {
+            return Ok(());
+        }
+        shared.make_durable(shared.wal()?.appended().0)
+    }
+
+    /// Makes a checkpoint: the data file then holds everything committed so far, and the log before it can be reused.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]; errors of writing, after which the database is read-only.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.shared().owner.check()?;
+        self.shared().checkpoint_now()
+    }
+
+    /// One step of the work that threads do in the background otherwise (see [`Background::Manual`](crate::Background::Manual)):
+    /// flushes `Eventual` commits, writes back dirty pages, frees dropped keyspaces, makes a due checkpoint. True: there is more.
+    ///
+    /// # Errors
+    /// Errors of writing, after which the database is read-only.
+    pub fn maintain(&self) -> Result<bool> {
+        self.shared().owner.check()?;
+        self.shared().maintain_step()
+    }
+
+    /// Counters since the open.
+    pub fn stats(&self) -> Stats {
+        Stats::of(self.shared())
+    }
+
+    /// Checks everything, read from the device: see [`Report`](crate::verify::Report).
+    ///
+    /// # Errors
+    /// Errors that keep it from looking further; damage is in the report.
+    pub fn verify(&self) -> Result<crate::verify::Report> {
+        self.shared().owner.check()?;
+        crate::verify::verify(self.shared())
+    }
+
+    /// Makes a checkpoint and closes the database: what a drop would do, and the error that it would hide. Other handles on it
+    /// stay valid; the files are released with the last.
+    ///
+    /// # Errors
+    /// Those of [`Database::checkpoint`].
+    pub fn close(self) -> Result<()> {
+        self.shared().owner.check()?;
+        let shared = self.shared();
+        if shared.options.read_only {
+            return Ok(());
+        }
+        shared.health.check()?;
+        shared.checkpoint_now()?;
+        shared.wal()?.close().map_err(|e| shared.log_error(e))
+    }
+
+    /// How many pages of the database's files sit in the kernel's page cache; `None` where the kernel can't tell (before 6.5).
+    ///
+    /// # Errors
+    /// Errors of the operating system.
+    pub fn page_cache_residue(&self) -> Result<Option<u64>> {
+        self.shared().owner.check()?;
+        Ok(self.shared().store().file().resident_pages()?)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.shared.owner.is_forked_child() {
+            // Nothing of the parent's is touched: no flush, no unlock, no free of memory that is not there.
+            std::mem::forget(self.shared.clone());
+            return;
+        }
+        self.shared.background.stop();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        if let Some(log) = &self.shared.log
+            && !self.shared.health.failed()
+            && let Err(error) = log.close()
+        {
+            tracing::warn!(%error, "the log could not be made durable on drop");
+        }
+        self.shared.store().queue().drain();
+    }
+}

@@ -1,0 +1,112 @@
+//! The engine's pool of pages: blocking look-ups over the tree's non-blocking ones, and the pool's errors as the engine's.
+
+use crate::btree::{Found, LeafCopy, Seek, Stop, Tree, TreeError, TreeId};
+use crate::error::{Corruption, Error, Result};
+use crate::store::Store;
+use ashlar_bufferpool::{Hold, LoadError, Miss, PageId, Pool, Reservation, ReserveError};
+
+/// The pool over the store.
+pub(crate) type EnginePool = Pool<Store>;
+
+/// `n` frames for an operation; waits with nothing held.
+pub(crate) fn reserve(pool: &EnginePool, n: usize) -> Result<Reservation<'_, Store>> {
+    pool.reserve(n).map_err(|e| reserve_error(pool, e))
+}
+
+fn reserve_error(pool: &EnginePool, e: ReserveError<Error>) -> Error {
+    match e {
+        // Three quarters of the frames can be taken by changes at most.
+        ReserveError::CacheTooSmall { needed, .. } => {
+            Error::CacheTooSmall { needed: needed as u64 * pool.page_size() as u64 * 4 / 3 }
+        }
+        ReserveError::WriteBack(e) => e,
+        ReserveError::TooManyPages { pages_max } => {
+            Error::NoSpace { detail: format!("page {pages_max}: the file system is not that large") }
+        }
+        ReserveError::Memory(e) => e.into(),
+    }
+}
+
+/// Brings a page into memory and holds it there; `None` where there is no such page (any more).
+pub(crate) fn load(pool: &EnginePool, page: PageId) -> Result<Option<Hold<'_, Store>>> {
+    match pool.load(page) {
+        Ok(hold) => Ok(Some(hold)),
+        Err(LoadError::NotAllocated(_)) => Ok(None),
+        Err(e) => Err(load_error(page, e)),
+    }
+}
+
+fn load_error(page: PageId, e: LoadError<Error>) -> Error {
+    match e {
+        LoadError::NotAllocated(_) => Corruption::page(page.0, None, "something names it, but there is no such page").into(),
+        LoadError::Store(e) | LoadError::WriteBack(e) => e,
+        LoadError::Memory(e) => e.into(),
+    }
+}
+
+/// Frees a page without reading it.
+pub(crate) fn discard(pool: &EnginePool, page: PageId) -> Result<()> {
+    loop {
+        match pool.discard(page) {
+            Ok(()) => return Ok(()),
+            Err(Miss::NotAllocated(page)) => {
+                return Err(Corruption::page(page.0, None, "it is freed, but there is no such page").into());
+            }
+            Err(Miss::NotResident(page)) => drop(load(pool, page)?),
+        }
+    }
+}
+
+/// A tree's error as the engine's.
+pub(crate) fn tree_error(pool: &EnginePool, tree: TreeId, e: TreeError<Error>) -> Error {
+    match e {
+        TreeError::Corrupt(corrupt) => corruption(tree, corrupt.page, corrupt.what),
+        TreeError::Load(LoadError::NotAllocated(page)) => corruption(tree, page, "the tree names it, but there is no such page"),
+        TreeError::TooLarge { key_len, value_len } => Corruption {
+            place: "a commit's record".into(),
+            page: None,
+            block: None,
+            tree: Some(tree.0),
+            what: format!("an entry of {key_len} and {value_len} bytes is larger than a page takes"),
+        }
+        .into(),
+        TreeError::Load(e) => load_error(PageId(0), e),
+        TreeError::Reserve(e) => reserve_error(pool, e),
+    }
+}
+
+fn corruption(tree: TreeId, page: PageId, what: &str) -> Error {
+    Corruption::page(page.0, Some(tree.0), what).into()
+}
+
+/// Runs a look-up that stops at pages that are not in memory, loading them, until it comes to an answer. The page that was
+/// loaded last is held until the look-up has met it.
+pub(crate) fn until_found<R>(pool: &EnginePool, tree: Tree, mut look: impl FnMut() -> std::result::Result<R, Stop>) -> Result<R> {
+    let mut _hold = None;
+    let mut gone = 0;
+    loop {
+        match look() {
+            Ok(found) => return Ok(found),
+            Err(Stop::Corrupt(corrupt)) => return Err(corruption(tree.id, corrupt.page, corrupt.what)),
+            Err(Stop::Missing(page)) => {
+                let loaded = load(pool, page)?;
+                gone = if loaded.is_some() { 0 } else { gone + 1 };
+                _hold = loaded;
+                // A page may be freed between the look and the load, but then the next look finds another way.
+                if gone > 100 {
+                    return Err(corruption(tree.id, page, "the tree names it, but there is no such page"));
+                }
+            }
+        }
+    }
+}
+
+/// Reads what a key holds.
+pub(crate) fn find<R>(pool: &EnginePool, tree: Tree, key: &[u8], mut use_found: impl FnMut(Found<'_>) -> R) -> Result<R> {
+    until_found(pool, tree, || tree.get(pool, key, &mut use_found))
+}
+
+/// Copies the leaf where a seek lands.
+pub(crate) fn read_leaf(pool: &EnginePool, tree: Tree, seek: Seek<'_>, copy: &mut LeafCopy) -> Result<()> {
+    until_found(pool, tree, || tree.read_leaf(pool, seek, copy))
+}

@@ -1,0 +1,310 @@
+//! Opening a database: made, or found and brought back to what was committed.
+//!
+//! 1. The lock. `data`, every log segment and both directories are synced before they are read: what a killed process wrote may
+//!    still be only in the device's cache, and is about to be built upon.
+//! 2. The superblock is chosen and checked. For writing: one of our own is written, incarnation raised, before anything else.
+//! 3. The page map is read; the log's valid end is found; what valid records beyond A name (blobs) is marked used before anything
+//!    is allocated.
+//! 4. The commits beyond A are applied, from C on, in windows that fit memory, in key order ([`replay`]). A page that can't be
+//!    read ends an open for writing with that page's error, and nothing that a later open needs has been changed.
+//! 5. Open for business.
+//!
+//! Invariant: recovery interrupted at any point, any number of times, ends in the same state. Until its first checkpoint is durable
+//! it overwrites nothing that the last one or the log refers to.
+
+mod create;
+mod replay;
+
+use crate::background::BackgroundState;
+use crate::btree::{LeafCopy, Seek, Tree};
+use crate::catalog::{self, CATALOG_TREE, Entry, FIRST_TREE};
+use crate::checkpoint::{CheckpointState, log_limit};
+use crate::commit::apply::{Applier, Names, new_tree};
+use crate::commit::visibility::Visibility;
+use crate::database::Shared;
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::options::{Create, Options};
+use crate::pages::{self, EnginePool};
+use crate::store::superblock::{self, Chosen, Superblock, Superblocks};
+use crate::store::{Store, StoreParts};
+use ashlar_bufferpool::{PageId, Pool, PoolError, PoolOptions};
+use ashlar_disk::fork_guard::Owner;
+use ashlar_disk::real::{RealFs, RealOptions};
+use ashlar_disk::sync::Mutex;
+use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, SyncKind};
+use ashlar_wal::{LogScan, LogStart, Lsn, Wal, WalOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// The file that makes a directory a database.
+pub(crate) const DATA: &str = "data";
+/// The lock file.
+pub(crate) const LOCK: &str = "LOCK";
+
+/// The files of a database that is being opened.
+struct Files {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    data: Arc<dyn File>,
+}
+
+/// Opens or makes the database in `dir`.
+pub(crate) fn open(dir: &Path, options: Options) -> Result<Shared> {
+    let owner = Owner::this_process()?;
+    let fs = file_system(&options)?;
+    create::make_directory(&fs, dir, &options)?;
+    let there = fs.exists(&dir.join(DATA))?;
+    if !there {
+        create::check_directory(&fs, dir, &options)?;
+    }
+    let mode = if options.read_only { LockMode::Shared } else { LockMode::Exclusive };
+    let lock = fs.lock(&dir.join(LOCK), mode)?;
+    // Another opener may have made it between the first look and the lock.
+    match fs.exists(&dir.join(DATA))? {
+        true if options.create == Create::Always => return Err(Error::AlreadyExists { path: dir.to_owned() }),
+        true => {}
+        false => create::create(&fs, dir, &options)?,
+    }
+    let data = open_data(&fs, dir, &options)?;
+    let files = Files { fs, dir: dir.to_owned(), data };
+    open_files(files, owner, lock, options)
+}
+
+fn file_system(options: &Options) -> Result<Arc<dyn Fs>> {
+    match &options.file_system {
+        Some(fs) => Ok(fs.clone()),
+        None => {
+            let real = RealOptions { allow_network_fs: options.allow_network_fs, ..RealOptions::default() };
+            Ok(RealFs::new(real)?)
+        }
+    }
+}
+
+/// Opens `data` by the smallest unit its device takes; the database's own block is in the superblock.
+fn open_data(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<Arc<dyn File>> {
+    let access = if options.read_only { Access::Read } else { Access::ReadWrite };
+    let how = |block| OpenHow { access, create: ashlar_disk::Create::Never, mode: options.io_mode, block };
+    match fs.open(&dir.join(DATA), &how(BlockSize::MIN)) {
+        Err(ashlar_disk::Error::Alignment { needed, .. }) if needed > BLOCK_SIZE_MIN => {
+            let block = BlockSize::new(needed).unwrap_or(BlockSize::MIN);
+            Ok(fs.open(&dir.join(DATA), &how(block))?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, options: Options) -> Result<Shared> {
+    if !options.read_only {
+        files.data.sync(SyncKind::All)?;
+        files.fs.sync_dir(&files.dir)?;
+    }
+    let chosen = superblock::choose(&superblock::read_copies(&*files.data))?;
+    for damage in &chosen.damaged {
+        tracing::warn!(%damage, "a copy of the superblock is bad; the other one of its slot is whole");
+    }
+    let files = reopen_by_block(files, &chosen.superblock, &options)?;
+    let log = LogFiles::new(&files, &chosen.superblock, &options);
+    if !options.read_only {
+        ashlar_wal::sync_log(&files.fs, &log.dir, &log.options).map_err(wal_error)?;
+    }
+    let scan = log.read(&files.fs, &chosen.superblock)?;
+    let (superblock, superblocks) = own_superblock(&files, &chosen, &options)?;
+    let store = open_store(&files, &superblock, &options)?;
+    replay::reserve_blobs(&store, &scan, superblock.last_commit)?;
+    let pool = open_pool(&files, store, &options)?;
+    let log = match &superblocks {
+        Some(_) => Some(Wal::open(&files.fs, &log.dir, log.options, scan.tail(), superblock.incarnation).map_err(wal_error)?),
+        None => None,
+    };
+    let (mut applier, names) = open_catalog(&pool, &superblock, &options)?;
+    let names: Names = Mutex::new(names);
+    let replayed = replay::replay(&pool, &mut applier, &names, &scan, &options)?;
+    tracing::info!(path = %files.dir.display(), checkpoint = superblock.checkpoint, commits = replayed, "database opened");
+    let next_tree = applier.next_tree;
+    let applied = applier.applied;
+    Ok(Shared {
+        owner,
+        health: if options.read_only { Health::read_only() } else { Health::default() },
+        path: files.dir,
+        fs: files.fs,
+        pool,
+        log,
+        segment_size: superblock.segment_size,
+        order: Mutex::default(),
+        apply: Mutex::new(applier),
+        names,
+        ddl: Mutex::new(()),
+        next_tree: AtomicU64::new(next_tree),
+        visible: Visibility::new(applied),
+        checkpoint: Mutex::new(CheckpointState { current: superblock, superblocks }),
+        background: BackgroundState::default(),
+        counters: crate::stats::EngineCounters::replayed(replayed),
+        options,
+        _lock: lock,
+    })
+}
+
+/// A database's block may be larger than the unit by which its superblock was read.
+fn reopen_by_block(files: Files, superblock: &Superblock, options: &Options) -> Result<Files> {
+    let access = if options.read_only { Access::Read } else { Access::ReadWrite };
+    let how = OpenHow { access, create: ashlar_disk::Create::Never, mode: options.io_mode, block: superblock.block_size };
+    let data = files.fs.open(&files.dir.join(DATA), &how)?;
+    Ok(Files { data, ..files })
+}
+
+/// Where the log is and how it is read.
+struct LogFiles {
+    dir: PathBuf,
+    options: WalOptions,
+}
+
+impl LogFiles {
+    fn new(files: &Files, superblock: &Superblock, options: &Options) -> LogFiles {
+        let dir = wal_dir(&files.dir, &superblock.wal_dir);
+        let data = files.data.len().unwrap_or(0);
+        LogFiles { dir, options: wal_options(superblock, options.io_mode, log_limit(options, superblock.segment_size, data)) }
+    }
+
+    fn read(&self, fs: &Arc<dyn Fs>, superblock: &Superblock) -> Result<LogScan> {
+        let start = LogStart {
+            c: Lsn(superblock.replay_from),
+            incarnation_at_c: superblock.incarnation_at_replay,
+            newest_incarnation: superblock.incarnation,
+            durable: Lsn(superblock.last_commit),
+        };
+        ashlar_wal::read_log(fs, &self.dir, &self.options, &start).map_err(wal_error)
+    }
+}
+
+/// The log's directory: as the superblock names it, relative to the database's own.
+pub(crate) fn wal_dir(dir: &Path, named: &str) -> PathBuf {
+    dir.join(if named.is_empty() { "wal" } else { named })
+}
+
+pub(crate) fn wal_options(superblock: &Superblock, mode: IoMode, log_limit: u64) -> WalOptions {
+    WalOptions {
+        segment_size: superblock.segment_size,
+        block: superblock.block_size,
+        mode,
+        log_limit,
+        ..WalOptions::new(superblock.uuid)
+    }
+}
+
+/// A log's error as the engine's.
+pub(crate) fn wal_error(e: ashlar_wal::Error) -> Error {
+    match e {
+        ashlar_wal::Error::Disk(disk) => disk.into(),
+        ashlar_wal::Error::RecordTooLarge { size, max } => Error::TransactionTooLarge { what: "log", needed: size, max },
+        ashlar_wal::Error::UnknownVersion { found, known, .. } => {
+            Error::UnknownFormat { found: u32::from(found), features: 0, known: u32::from(known) }
+        }
+        other => Error::WalCorrupted { detail: other.to_string() },
+    }
+}
+
+/// Step 2: for writing, a superblock of our own, incarnation raised, to the slot that was not chosen. So no half-written slot
+/// outlives the open that finds it, and no flush of an earlier open is taken for one of ours.
+fn own_superblock(files: &Files, chosen: &Chosen, options: &Options) -> Result<(Superblock, Option<Superblocks>)> {
+    if options.read_only {
+        return Ok((chosen.superblock.clone(), None));
+    }
+    let mut superblocks = Superblocks::mend(files.data.clone(), chosen)?;
+    let own = Superblock {
+        number: chosen.superblock.number + 1,
+        incarnation: chosen.superblock.incarnation + 1,
+        ..chosen.superblock.clone()
+    };
+    superblocks.write(&own)?;
+    Ok((own, Some(superblocks)))
+}
+
+fn open_store(files: &Files, superblock: &Superblock, options: &Options) -> Result<Store> {
+    let parts = StoreParts {
+        file: files.data.clone(),
+        queue: files.fs.queue(options.queue_kind, options.queue_depth)?,
+        block: superblock.block_size,
+        page_size: superblock.page_size,
+        incarnation: superblock.incarnation,
+        grow_step: options.grow_step,
+        read_only: options.read_only,
+    };
+    Store::open(parts, superblock)
+}
+
+fn open_pool(files: &Files, store: Store, options: &Options) -> Result<EnginePool> {
+    let page_size = store.page_size();
+    let cache = options.cache_size.unwrap_or_else(|| ashlar_disk::memory::limit() / 4);
+    let frames = (cache / page_size as u64).clamp(16, 1 << 26) as u32;
+    let pages_max = files.fs.capacity(&files.dir)? / page_size as u64 + 1;
+    let page_ids = store.next_page_id();
+    let pool_options = PoolOptions { page_size, frames, pages_max: pages_max.max(page_ids), page_ids };
+    Pool::new(pool_options, store).map_err(pool_error)
+}
+
+/// A pool of so many frames over a store that is only read.
+pub(crate) fn pool_over(store: Store, frames: u32) -> Result<EnginePool> {
+    let page_ids = store.next_page_id();
+    let options = PoolOptions { page_size: store.page_size(), frames, pages_max: page_ids.max(1), page_ids };
+    Pool::new(options, store).map_err(pool_error)
+}
+
+/// Reads the log from where replay of the checkpoint of `superblock` starts: the number of commits in it.
+pub(crate) fn scan_log(shared: &Shared, superblock: &Superblock) -> Result<u64> {
+    let log = LogFiles {
+        dir: wal_dir(&shared.path, &superblock.wal_dir),
+        options: wal_options(superblock, shared.options.io_mode, shared.log_limit()),
+    };
+    Ok(log.read(&shared.fs, superblock)?.tail().records)
+}
+
+fn pool_error(e: PoolError) -> Error {
+    match e {
+        PoolError::Memory(e) => e.into(),
+        other => Error::InvalidOption { option: "cache_size or page_size", reason: other.to_string() },
+    }
+}
+
+/// The catalog's tree (made if this database has never had a checkpoint), and every keyspace in it.
+fn open_catalog(
+    pool: &EnginePool,
+    superblock: &Superblock,
+    options: &Options,
+) -> Result<(Applier, std::collections::BTreeMap<String, Arc<catalog::KeyspaceState>>)> {
+    let catalog = match superblock.map_root {
+        Some(_) => Tree { id: CATALOG_TREE, root: PageId(superblock.catalog_root), slots_max: options.slots_max },
+        None => new_tree(pool, CATALOG_TREE, options.slots_max)?,
+    };
+    debug_assert_eq!(catalog.root.0, superblock.catalog_root, "the catalog's root is the first page");
+    let mut applier = Applier {
+        applied: superblock.last_commit,
+        catalog,
+        trees: Default::default(),
+        dropped: Vec::new(),
+        next_tree: superblock.next_tree_id.max(FIRST_TREE),
+        slots_max: options.slots_max,
+    };
+    let mut names = std::collections::BTreeMap::new();
+    let mut leaf = LeafCopy::new();
+    let mut seek_key: Option<Vec<u8>> = None;
+    loop {
+        let seek = seek_key.as_deref().map_or(Seek::First, Seek::AtOrAfter);
+        pages::read_leaf(pool, catalog, seek, &mut leaf)?;
+        for index in 0..leaf.len() {
+            match catalog::decode(&leaf.key(index), leaf.value(index).1, options.slots_max)? {
+                Entry::Keyspace(state) => {
+                    applier.trees.insert(state.tree()?.id, state.clone());
+                    names.insert(state.name.clone(), state);
+                }
+                Entry::Dropped(tree) => applier.dropped.push(tree),
+                Entry::Setting => {}
+            }
+        }
+        match leaf.upper() {
+            Some(upper) => seek_key = Some(upper.to_vec()),
+            None => return Ok((applier, names)),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Making a database. `data` is what makes a directory a database, so it gets its name last: what a crash leaves before that is
+//! removed by the next open that may create.
+
+use super::{DATA, LOCK, wal_dir, wal_options};
+use crate::catalog::FIRST_TREE;
+use crate::error::{Error, Result};
+use crate::options::{Create, Options};
+use crate::store::superblock::{self, RESERVED_BYTES, Superblock};
+use ashlar_disk::{Access, BlockSize, Fs, OpenHow, SyncKind, durable, sync};
+use ashlar_wal::Wal;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The name under which `data` is made.
+const UNFINISHED: &str = "data.tmp";
+
+/// The database's directory, made durably if it is missing and may be made.
+pub(super) fn make_directory(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<()> {
+    if fs.exists(dir)? {
+        return Ok(());
+    }
+    if options.read_only || options.create == Create::Never {
+        return Err(Error::NotADatabase { path: dir.to_owned(), reason: "it does not exist".into() });
+    }
+    Ok(durable::create_dir(&**fs, dir)?)
+}
+
+/// Whether a database may be made in a directory that holds none: it is asked for, and nothing else is there.
+pub(super) fn check_directory(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<()> {
+    let refuse = |reason: String| Err(Error::NotADatabase { path: dir.to_owned(), reason });
+    if options.read_only || options.create == Create::Never {
+        return refuse("there is no file \"data\" in it".into());
+    }
+    let named = options.wal_dir.as_ref().map(|d| d.to_string_lossy().into_owned()).unwrap_or_default();
+    let log_dir = wal_dir(dir, &named);
+    let own_log_name = if log_dir.parent() == Some(dir) { log_dir.file_name() } else { None };
+    for name in fs.list(dir)? {
+        if name != LOCK && name != UNFINISHED && own_log_name.is_none_or(|n| n != &*name) {
+            return refuse(format!("it has no file \"data\", but holds \"{name}\": choose an empty directory"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a database in `dir`, which holds none: the log's first segment, then `data`.
+pub(super) fn create(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<()> {
+    let block = BlockSize::new(options.block_size).unwrap_or(BlockSize::MIN);
+    let superblock = first_superblock(options, block);
+    let log_dir = wal_dir(dir, &superblock.wal_dir);
+    check_directory(fs, dir, options)?;
+    remove_leftovers(fs, dir, &log_dir, options, block)?;
+    if !fs.exists(&log_dir)? {
+        durable::create_dir(&**fs, &log_dir)?;
+    }
+    let log_options = wal_options(&superblock, options.io_mode, 64 << 20);
+    Wal::create_first_segment(fs, &log_dir, &log_options).map_err(super::wal_error)?;
+    let how = OpenHow { access: Access::ReadWrite, create: ashlar_disk::Create::New, mode: options.io_mode, block };
+    let unfinished = dir.join(UNFINISHED);
+    let file = fs.open(&unfinished, &how)?;
+    file.allocate(0, RESERVED_BYTES)?;
+    superblock::write_first(&*file, &superblock)?;
+    file.sync(SyncKind::All)?;
+    drop(file);
+    durable::rename(&**fs, &unfinished, &dir.join(DATA))?;
+    Ok(())
+}
+
+fn first_superblock(options: &Options, block_size: BlockSize) -> Superblock {
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&sync::random_u64().to_le_bytes());
+    uuid[8..].copy_from_slice(&sync::random_u64().to_le_bytes());
+    // A random UUID, as RFC 9562 marks it.
+    uuid[6] = uuid[6] & 0x0F | 0x40;
+    uuid[8] = uuid[8] & 0x3F | 0x80;
+    Superblock {
+        uuid,
+        block_size,
+        page_size: options.page_size,
+        segment_size: options.segment_size,
+        number: 1,
+        checkpoint: 0,
+        replay_from: 0,
+        last_commit: 0,
+        incarnation: 0,
+        incarnation_at_replay: 0,
+        map_root: None,
+        map_height: 0,
+        next_page_id: 0,
+        next_tree_id: FIRST_TREE,
+        catalog_root: 0,
+        wal_dir: options.wal_dir.as_ref().map(|d| d.to_string_lossy().into_owned()).unwrap_or_default(),
+    }
+}
+
+/// Removes what an interrupted creation has left, and nothing else: an unknown file, or a log that holds anything, is refused.
+fn remove_leftovers(fs: &Arc<dyn Fs>, dir: &Path, log_dir: &Path, options: &Options, block: BlockSize) -> Result<()> {
+    let refuse = |reason: String| Err(Error::NotADatabase { path: dir.to_owned(), reason });
+    if fs.exists(log_dir)? {
+        if ashlar_wal::holds_any_flush(fs, log_dir, options.io_mode, block).map_err(super::wal_error)? {
+            return refuse(format!("{} holds a log, but there is no file \"data\": restore it", log_dir.display()));
+        }
+        ashlar_wal::remove_segments(fs, log_dir).map_err(super::wal_error)?;
+    }
+    if fs.exists(&dir.join(UNFINISHED))? {
+        durable::remove(&**fs, &dir.join(UNFINISHED))?;
+    }
+    Ok(())
+}

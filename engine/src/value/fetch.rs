@@ -1,0 +1,89 @@
+//! Fetching a value that does not stand in its leaf.
+
+use super::Value;
+use super::cell::{self, Cell, StoredBlob};
+use super::overflow;
+use crate::blob::{self, BlobRead};
+use crate::database::Shared;
+use crate::error::{Corruption, Error, Result};
+
+/// What a leaf holds for a key, copied out from under its latch.
+pub(crate) enum Stored {
+    /// The value.
+    Inline(Value),
+    /// Where it is.
+    Elsewhere {
+        /// Kind of the cell.
+        kind: u8,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Stored {
+    /// Copies a cell; `inline` makes the value of one that is the value.
+    pub(crate) fn copy(kind: u8, bytes: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Stored {
+        match kind {
+            cell::INLINE => Stored::Inline(inline(bytes)),
+            _ => Stored::Elsewhere { kind, bytes: bytes.to_vec() },
+        }
+    }
+}
+
+/// How fetching ended.
+pub(crate) enum Fetched {
+    /// Here it is.
+    Value(Value),
+    /// It was replaced meanwhile: look at the leaf again.
+    Gone,
+}
+
+/// Fetches the value that a cell names. `still_named`: whether the leaf, looked at now, holds that cell still.
+pub(crate) fn fetch(shared: &Shared, kind: u8, bytes: &[u8], still_named: impl FnOnce() -> Result<bool>) -> Result<Fetched> {
+    let piece = overflow::piece_len_max(shared.pool.page_size());
+    match Cell::decode(kind, bytes, piece) {
+        Some(Cell::Inline(bytes)) => Ok(Fetched::Value(Value::copy_of(bytes))),
+        Some(Cell::Overflow(list)) => {
+            Ok(overflow::read(&shared.pool, &list)?.map_or(Fetched::Gone, |v| Fetched::Value(Value::from_vec(v))))
+        }
+        Some(Cell::Blob(blob)) => fetch_blob(shared, &blob, still_named),
+        Some(Cell::LongBlob(list)) => match overflow::read(&shared.pool, &list)? {
+            Some(bytes) => match cell::decode_blob(&bytes) {
+                Some(blob) => fetch_blob(shared, &blob, still_named),
+                None => Err(undecodable(kind)),
+            },
+            None => Ok(Fetched::Gone),
+        },
+        None => Err(undecodable(kind)),
+    }
+}
+
+fn fetch_blob(shared: &Shared, blob: &StoredBlob, still_named: impl FnOnce() -> Result<bool>) -> Result<Fetched> {
+    match blob::read(shared.store(), blob, still_named)? {
+        BlobRead::Bytes(buf) => Ok(Fetched::Value(Value::from_aligned(buf, blob.len as usize))),
+        BlobRead::Gone => Ok(Fetched::Gone),
+    }
+}
+
+fn undecodable(kind: u8) -> Error {
+    Corruption {
+        place: "a leaf's cell".into(),
+        page: None,
+        block: None,
+        tree: None,
+        what: format!("kind {kind} does not decode"),
+    }
+    .into()
+}
+
+/// The error of a value whose pages are not there though its leaf names them.
+pub(crate) fn lost(keyspace: &str, key: &[u8]) -> Error {
+    Corruption {
+        place: format!("key \"{}\" of keyspace {keyspace}", key.escape_ascii()),
+        page: None,
+        block: None,
+        tree: None,
+        what: "the pages that its leaf names for the value hold something else".into(),
+    }
+    .into()
+}

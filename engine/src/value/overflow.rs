@@ -1,0 +1,95 @@
+//! Overflow pages: pieces of a value too long to stand in a leaf and short enough to travel in the log.
+//!
+//! Behind the common header: piece number (4 bytes at 48), bytes in this page (4 bytes at 52), the bytes from 56 on.
+//!
+//! Invariants:
+//! 1. The pages of a value are written once, by the commit that brings it, and never changed; they are discarded by the commit
+//!    that replaces it.
+//! 2. Every page bears that commit's LSN, and so does the cell that names them. A reader holds no latch between leaf and pages:
+//!    a page with another LSN, kind or number has been discarded and used again since, and the reader starts over at the leaf.
+
+use super::cell::OverflowRef;
+use crate::btree::TreeId;
+use crate::error::Result;
+use crate::pages::{self, EnginePool};
+use crate::store::page_header::{self, PAGE_HEADER_LEN, PageKind};
+use ashlar_bufferpool::{Miss, PageId};
+
+const PIECE_NUMBER: usize = PAGE_HEADER_LEN;
+const PIECE_LEN: usize = PAGE_HEADER_LEN + 4;
+const PIECE: usize = PAGE_HEADER_LEN + 8;
+
+/// Bytes of a value that a page holds.
+pub(crate) fn piece_len_max(page_size: usize) -> usize {
+    page_size - PIECE
+}
+
+/// Pages that a value of this length takes.
+pub(crate) fn pages_for(len: usize, page_size: usize) -> usize {
+    len.div_ceil(piece_len_max(page_size))
+}
+
+/// Writes a value to new pages. Under the apply lock.
+pub(crate) fn write(pool: &EnginePool, tree: TreeId, lsn: u64, value: &[u8]) -> Result<OverflowRef> {
+    let page_size = pool.page_size();
+    let mut page_ids = Vec::with_capacity(pages_for(value.len(), page_size));
+    for (number, piece) in value.chunks(piece_len_max(page_size)).enumerate() {
+        let mut frames = pages::reserve(pool, 1)?;
+        let mut page = pool.create(&mut frames);
+        let id = page.page();
+        let mut head = [0; PIECE];
+        page_header::format_header(&mut head, PageKind::Overflow, 0, id.0, tree.0);
+        page_header::put_u64(&mut head, page_header::COMMIT_LSN, lsn);
+        page_header::put_u32(&mut head, page_header::LOWER, (PIECE + piece.len()) as u32);
+        page_header::put_u32(&mut head, page_header::UPPER, page_size as u32);
+        page_header::put_u32(&mut head, PIECE_NUMBER, number as u32);
+        page_header::put_u32(&mut head, PIECE_LEN, piece.len() as u32);
+        page.copy_from(0, &head);
+        page.copy_from(PIECE, piece);
+        page_ids.push(id);
+    }
+    Ok(OverflowRef { len: value.len() as u64, lsn, pages: page_ids })
+}
+
+/// Reads a value. `None`: its pages are no longer what the cell says, the value was replaced meanwhile.
+pub(crate) fn read(pool: &EnginePool, overflow: &OverflowRef) -> Result<Option<Vec<u8>>> {
+    let mut out = Vec::with_capacity(usize::try_from(overflow.len).unwrap_or(0));
+    if overflow.pages.len() > 1 {
+        pool.prefetch(&overflow.pages);
+    }
+    for (number, &page) in overflow.pages.iter().enumerate() {
+        if !read_piece(pool, page, number, overflow.lsn, &mut out)? {
+            return Ok(None);
+        }
+    }
+    Ok((out.len() as u64 == overflow.len).then_some(out))
+}
+
+/// Appends one page's piece; false where the page is another one by now.
+fn read_piece(pool: &EnginePool, page: PageId, number: usize, lsn: u64, out: &mut Vec<u8>) -> Result<bool> {
+    let mut _hold = None;
+    loop {
+        match pool.shared(page) {
+            Ok(guard) => return Ok(copy_piece(guard.bytes(), number, lsn, out)),
+            Err(Miss::NotAllocated(_)) => return Ok(false),
+            Err(Miss::NotResident(_)) => match pages::load(pool, page)? {
+                Some(hold) => _hold = Some(hold),
+                None => return Ok(false),
+            },
+        }
+    }
+}
+
+fn copy_piece(bytes: &[u8], number: usize, lsn: u64, out: &mut Vec<u8>) -> bool {
+    let same = bytes[page_header::KIND] == PageKind::Overflow.code()
+        && page_header::get_u64(bytes, page_header::COMMIT_LSN) == lsn
+        && page_header::get_u32(bytes, PIECE_NUMBER) as usize == number;
+    let len = page_header::get_u32(bytes, PIECE_LEN) as usize;
+    match bytes.get(PIECE..).and_then(|b| b.get(..len)) {
+        Some(piece) if same => {
+            out.extend_from_slice(piece);
+            true
+        }
+        _ => false,
+    }
+}
