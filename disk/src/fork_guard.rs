@@ -87,7 +87,8 @@ fn page() -> Result<&'static AtomicU64> {
 
 #[cfg(miri)]
 fn map_page() -> std::result::Result<&'static AtomicU64, i32> {
-    Ok(&const { AtomicU64::new(0) })
+    static PAGE: AtomicU64 = AtomicU64::new(0);
+    Ok(&PAGE)
 }
 
 #[cfg(not(miri))]

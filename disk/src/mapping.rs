@@ -139,7 +139,7 @@ fn map_aligned(len: usize, _usable: Usable, too_long: impl Fn() -> Error) -> Res
 
 #[cfg(miri)]
 fn miri_layout(len: usize) -> std::alloc::Layout {
-    std::alloc::Layout::from_size_align(len, OS_PAGE_SIZE_MAX).expect("a length that was mapped")
+    std::alloc::Layout::from_size_align(len, HUGE_PAGE_SIZE).expect("a length that was mapped")
 }
 
 impl Drop for Mapping {
