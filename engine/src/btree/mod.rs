@@ -30,6 +30,8 @@ mod apply;
 mod build;
 mod bulk;
 mod check;
+#[cfg(test)]
+mod crowd_tests;
 mod cursor;
 mod edit;
 mod error;
