@@ -17,6 +17,7 @@ use super::node::{Fault, Node};
 use super::search::Place;
 use super::{Found, Seek, Tree};
 use ashlar_bufferpool::{Miss, Optimistic, PageId, PageStore, Pool, SharedGuard};
+use ashlar_disk::sync::yield_point;
 
 /// How often a descent is tried without latches.
 pub(super) const RESTARTS_MAX: usize = 16;
@@ -90,6 +91,7 @@ impl Tree {
             return self.try_root_leaf(pool);
         }
         while turn.level > 1 {
+            pause();
             let below = match pool.optimistic(turn.child) {
                 Ok(below) => below,
                 Err(miss) => return missed(&above, miss),
@@ -103,6 +105,7 @@ impl Tree {
                 Err(what) => return wrong(&above, what),
             };
         }
+        pause();
         match pool.shared(turn.child) {
             Ok(leaf) if above.validate() => check_leaf(leaf).map(Some),
             Ok(_) => Ok(None),
@@ -176,6 +179,15 @@ impl Tree {
             }
             above = below;
         }
+    }
+}
+
+/// Lets the deterministic scheduler of debug builds put a writer between a parent and its child: reading without latches has no
+/// point of its own where it could.
+#[inline]
+fn pause() {
+    if cfg!(debug_assertions) {
+        yield_point();
     }
 }
 
