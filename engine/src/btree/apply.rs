@@ -131,7 +131,7 @@ impl<S: PageStore> Writer<'_, S> {
                     return Ok(false);
                 }
                 observer.replaced(page, op.key, Some(old));
-                edit::replace(leaf, tree, index, kind, bytes)
+                edit::replace_value(leaf, tree, index, kind, bytes)
             }
             (Place::At(index), Change::Delete) => {
                 observer.replaced(page, op.key, Some(node.value(index)?));

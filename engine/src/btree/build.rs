@@ -113,6 +113,11 @@ impl Builder {
         capacity(self.bytes.len()) - (self.upper - SLOTS_AT - self.count * SLOT_LEN)
     }
 
+    /// Entries of a leaf, children of an inner page, so far.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Length of what the fences have in common, which is stripped from keys.
     pub(crate) fn prefix_len(&self) -> usize {
         self.prefix

@@ -143,7 +143,8 @@ impl Shared {
                     last = Some(key);
                 }
             }
-            let next = if forward { copy.upper().map(<[u8]>::to_vec) } else { Some(copy.lower().to_vec()).filter(|at| !at.is_empty()) };
+            let next =
+                if forward { copy.upper().map(<[u8]>::to_vec) } else { Some(copy.lower().to_vec()).filter(|at| !at.is_empty()) };
             let Some(next) = next else { break };
             if forward {
                 wait_for(&self.pool, || self.tree.children_from(&self.pool, &next, 4, &mut ahead));

@@ -88,37 +88,51 @@ pub(crate) fn insert(page: &mut PageMut, tree: TreeId, index: usize, suffix: &[u
 }
 
 /// Puts another value into slot `index` of a leaf. False: it doesn't fit, nothing has changed.
-pub(crate) fn replace(page: &mut PageMut, tree: TreeId, index: usize, kind: u8, value: &[u8]) -> Result<bool, Fault> {
+pub(crate) fn replace_value(page: &mut PageMut, tree: TreeId, index: usize, kind: u8, value: &[u8]) -> Result<bool, Fault> {
     let node = Node::open(Plain(page.bytes()), tree)?;
-    let slot = node.slot(index);
     let old = node.cell(index)?;
-    let rest = rest_len(slot.suffix_len());
-    let (old_len, new_len) = (old.len(), LEAF_CELL_HEADER + rest + value.len());
-    let mut bounds = Bounds::of(page);
-    if new_len <= old_len {
-        bounds.bury(old_len - new_len)?;
-        write_value(page, slot.offset(), rest, kind, value);
-        bounds.put(page);
-    } else if node.gap() >= new_len {
-        bounds.bury(old_len)?;
-        bounds.upper -= new_len;
-        page.move_within(slot.offset() + LEAF_CELL_HEADER, bounds.upper + LEAF_CELL_HEADER, rest);
-        write_value(page, bounds.upper, rest, kind, value);
-        page.put_u64(SLOTS_AT + index * SLOT_LEN, slot.at(bounds.upper).0);
-        bounds.put(page);
-    } else {
-        let key_rest = old[LEAF_CELL_HEADER..LEAF_CELL_HEADER + rest].to_vec();
-        if !make_gap(page, tree, new_len, Some(index))? {
-            return Ok(false);
-        }
-        bounds = Bounds::of(page);
-        bounds.upper -= new_len;
-        page.copy_from(bounds.upper + LEAF_CELL_HEADER, &key_rest);
-        write_value(page, bounds.upper, rest, kind, value);
-        page.put_u64(SLOTS_AT + index * SLOT_LEN, slot.at(bounds.upper).0);
-        bounds.put(page);
-    }
+    let rest = rest_len(node.slot(index).suffix_len());
+    let new_len = LEAF_CELL_HEADER + rest + value.len();
+    // A cell that grows moves, and the key's rest with it.
+    let key_rest = if new_len > old.len() { old[LEAF_CELL_HEADER..][..rest].to_vec() } else { Vec::new() };
+    let Some(at) = place_cell(page, tree, index, new_len)? else { return Ok(false) };
+    page.copy_from(at + LEAF_CELL_HEADER, &key_rest);
+    write_value(page, at, rest, kind, value);
     Ok(true)
+}
+
+/// Puts another separator before the child of slot `index` of an inner page, between the separators beside it. False: it
+/// doesn't fit, nothing has changed.
+pub(crate) fn replace_key(page: &mut PageMut, tree: TreeId, index: usize, suffix: &[u8]) -> Result<bool, Fault> {
+    let entry = Entry::Child(Node::open(Plain(page.bytes()), tree)?.child(index));
+    let Some(at) = place_cell(page, tree, index, entry.cell_len(suffix.len()))? else { return Ok(false) };
+    write_cell(page, at, suffix.get(HEAD_LEN..).unwrap_or(&[]), entry);
+    page.put_u64(SLOTS_AT + index * SLOT_LEN, Slot::new(suffix, at).0);
+    Ok(true)
+}
+
+/// Finds the cell of slot `index` a place of `len` bytes: where it is, if it doesn't grow; otherwise elsewhere, and what stood in
+/// it is lost. `None`: there is no room, nothing has changed.
+fn place_cell(page: &mut PageMut, tree: TreeId, index: usize, len: usize) -> Result<Option<usize>, Fault> {
+    let node = Node::open(Plain(page.bytes()), tree)?;
+    let (slot, old_len) = (node.slot(index), node.cell(index)?.len());
+    let mut bounds = Bounds::of(page);
+    if len <= old_len {
+        bounds.bury(old_len - len)?;
+        bounds.put(page);
+        return Ok(Some(slot.offset()));
+    }
+    if node.gap() >= len {
+        bounds.bury(old_len)?;
+    } else if make_gap(page, tree, len, Some(index))? {
+        bounds = Bounds::of(page);
+    } else {
+        return Ok(None);
+    }
+    bounds.upper -= len;
+    page.put_u64(SLOTS_AT + index * SLOT_LEN, slot.at(bounds.upper).0);
+    bounds.put(page);
+    Ok(Some(bounds.upper))
 }
 
 /// Takes the slots of `gone` and their cells away.
@@ -298,7 +312,7 @@ mod tests {
             }
             Place::At(index) => {
                 let room = free + model[key].1.len();
-                let fits = replace(page, TREE, index, kind, &value).unwrap();
+                let fits = replace_value(page, TREE, index, kind, &value).unwrap();
                 assert_eq!(fits, value.len() <= room || value.len() <= model[key].1.len());
                 if fits {
                     model.insert(key.to_vec(), (kind, value));
@@ -333,7 +347,7 @@ mod tests {
             let index = random.random_range(0..45);
             let _ = Node::open(page.view(), TREE).and_then(|node| node.find(b"kkk\x05\x05\x05"));
             let outcomes = [
-                replace(page, TREE, index, 1, &[1; 300]),
+                replace_value(page, TREE, index, 1, &[1; 300]),
                 remove(page, TREE, index..index + 1).map(|()| true),
                 insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),
                 insert(page, TREE, index, b"kqqqqqqq", Entry::Value(0, &[2; 900])),

@@ -6,23 +6,14 @@
 
 use super::access::Plain;
 use super::build::Blank;
+use super::divide::Drafts;
 use super::edit::{self, Entry};
 use super::error::Stop;
 use super::layout::capacity;
 use super::node::{Fault, Node};
-use super::write::{Bend, Drafts, Writer, corrupt};
+use super::write::{Pair, Side, Writer, corrupt};
 use super::{Observer, Seek, Tree, TreeError, TreeId};
-use ashlar_bufferpool::{PageId, PageStore, Pool};
-
-/// Two neighbours under one parent.
-#[derive(Clone, Copy)]
-struct Pair {
-    parent: PageId,
-    /// The left one's slot.
-    index: usize,
-    left: PageId,
-    right: PageId,
-}
+use ashlar_bufferpool::{PageStore, Pool};
 
 impl Tree {
     /// Joins the leaf in which `key` lies, if it is sparse, with a neighbour, and so on upwards, as far as that is possible.
@@ -40,13 +31,6 @@ impl Tree {
     ) -> Result<bool, TreeError<S::Error>> {
         Writer::new(self, pool).settle(key, observer)
     }
-}
-
-/// Which neighbour.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Side {
-    Left,
-    Right,
 }
 
 impl<S: PageStore> Writer<'_, S> {
@@ -101,21 +85,6 @@ impl<S: PageStore> Writer<'_, S> {
             Err(Stop::Missing(_)) if used * 4 >= room => Ok(Some(false)),
             outcome => outcome.map(Some),
         }
-    }
-
-    /// `page`, the child at `bend`, with its neighbour on one side, if it has one.
-    fn pair(&self, bend: Bend, page: PageId, side: Side) -> Result<Option<Pair>, Stop> {
-        let Bend { page: parent, index } = bend;
-        let guard = self.shared(parent)?;
-        let node = self.open(parent, guard.bytes())?;
-        if node.is_leaf() || index >= node.count() || node.child(index) != page {
-            return Err(corrupt(parent, "the page's children are not those found on the way down"));
-        }
-        let left = match side {
-            Side::Left => index.checked_sub(1),
-            Side::Right => Some(index).filter(|index| index + 1 < node.count()),
-        };
-        Ok(left.map(|index| Pair { parent, index, left: node.child(index), right: node.child(index + 1) }))
     }
 
     /// Joins two neighbours if both fit in one page. False: they don't, or the right one may not be freed.

@@ -21,8 +21,8 @@
 //!
 //! Nothing here knows of transactions, snapshots or the log. A value is a kind and bytes; what the kinds mean is for others.
 //!
-//! Reading order: `layout` (the bytes of a page), `node` and `search` (reading one), `edit` and `build` (changing and
-//! making one), `read` and `cursor` (from the root to a leaf), `write` (a writer's tools), `apply`, `split`, `join`, `root`,
+//! Reading order: `layout` (the bytes of a page), `node` and `search` (reading one), `edit`, `build` and `divide` (changing
+//! and making one), `read` and `cursor` (from the root to a leaf), `write` (a writer's tools), `apply`, `split`, `join`, `root`,
 //! `remove` (the steps of a change), `check`, `bulk`.
 
 mod access;
@@ -33,6 +33,7 @@ mod check;
 #[cfg(test)]
 mod crowd_tests;
 mod cursor;
+mod divide;
 mod edit;
 mod error;
 mod join;

@@ -5,7 +5,7 @@
 //! missing page less.
 
 use super::access::Plain;
-use super::build::Builder;
+use super::divide::Drafts;
 use super::error::{Corrupt, Stop, TreeError};
 use super::node::{Fault, Node};
 use super::read::{child_miss, root_miss};
@@ -25,11 +25,21 @@ pub(super) struct Bend {
     pub(super) index: usize,
 }
 
-/// Pages being built, and the key between them.
-pub(super) struct Drafts {
-    pub(super) left: Builder,
-    pub(super) right: Builder,
-    pub(super) separator: Vec<u8>,
+/// Two neighbours under one parent.
+#[derive(Clone, Copy)]
+pub(super) struct Pair {
+    pub(super) parent: PageId,
+    /// The left one's slot.
+    pub(super) index: usize,
+    pub(super) left: PageId,
+    pub(super) right: PageId,
+}
+
+/// Which neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    Left,
+    Right,
 }
 
 /// Whoever changes a tree.
@@ -139,12 +149,24 @@ impl<'a, S: PageStore> Writer<'a, S> {
         Node::open(Plain(bytes), self.tree.id).map_err(|what| corrupt(page, what))
     }
 
+    /// `page`, the child at `bend`, with its neighbour on one side, if it has one.
+    pub(super) fn pair(&self, bend: Bend, page: PageId, side: Side) -> Result<Option<Pair>, Stop> {
+        let Bend { page: parent, index } = bend;
+        let guard = self.shared(parent)?;
+        let node = self.open(parent, guard.bytes())?;
+        if node.is_leaf() || index >= node.count() || node.child(index) != page {
+            return Err(corrupt(parent, "the page's children are not those found on the way down"));
+        }
+        let left = match side {
+            Side::Left => index.checked_sub(1),
+            Side::Right => Some(index).filter(|index| index + 1 < node.count()),
+        };
+        Ok(left.map(|index| Pair { parent, index, left: node.child(index), right: node.child(index + 1) }))
+    }
+
     /// Takes the drafts; give them back with [`Writer::give_drafts`], so that their memory serves again.
     pub(super) fn take_drafts(&mut self) -> Box<Drafts> {
-        self.drafts.take().unwrap_or_else(|| {
-            let page_size = self.pool.page_size();
-            Box::new(Drafts { left: Builder::new(page_size), right: Builder::new(page_size), separator: Vec::new() })
-        })
+        self.drafts.take().unwrap_or_else(|| Box::new(Drafts::new(self.pool.page_size())))
     }
 
     pub(super) fn give_drafts(&mut self, drafts: Box<Drafts>) {
