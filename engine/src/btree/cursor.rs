@@ -109,9 +109,20 @@ impl LeafCopy {
         Ok(())
     }
 
-    /// Whether all entries are within the page, so that reading them can't fail.
-    fn check_entries(&self) -> Result<(), Fault> {
+    /// Whether the leaf is where the seek lands, so that a scan moves on, and all entries are within the page, so that reading
+    /// them can't fail.
+    fn check(&self, seek: Seek<'_>) -> Result<(), Fault> {
         let node = Node::open(Plain(&self.bytes), self.tree)?;
+        let (lower, upper) = (node.lower_fence(), node.upper_fence());
+        let lands = match seek {
+            Seek::AtOrAfter(key) => node.covers(key),
+            Seek::Before(key) => lower < key && upper.is_none_or(|upper| key <= upper) || key.is_empty() && lower.is_empty(),
+            Seek::First => lower.is_empty(),
+            Seek::Last => upper.is_none(),
+        };
+        if !lands {
+            return Err("the page's fences are not those that its parent promises");
+        }
         (0..node.count()).try_for_each(|index| node.cell(index).map(|_| ()))
     }
 }
@@ -126,7 +137,7 @@ impl Tree {
         let page = leaf.page();
         let copied = copy.set(leaf.bytes(), self.id, page);
         drop(leaf);
-        copied.and_then(|()| copy.check_entries()).map_err(|what| {
+        copied.and_then(|()| copy.check(seek)).map_err(|what| {
             *copy = LeafCopy::new();
             Stop::Corrupt(Corrupt { page, what })
         })

@@ -136,7 +136,7 @@ impl<S: PageStore> Writer<'_, S> {
         let used_max = share(capacity(self.pool.page_size()));
         let slots_max = if self.tree.slots_max == 0 { usize::MAX } else { share(usize::from(self.tree.slots_max)) };
         // What both hold without the fence between them; prefixes can only become shorter, entries longer.
-        let used_at_least = left.used() + right.used() - left.upper_len() - right.lower_len();
+        let used_at_least = (left.used() + right.used()).saturating_sub(left.upper_len() + right.lower_len());
         if used_at_least > used_max || left.count() + right.count() > slots_max {
             return Ok(false);
         }

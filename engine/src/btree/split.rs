@@ -74,7 +74,10 @@ impl<S: PageStore> Writer<'_, S> {
         let slots = drafts.left.count().max(drafts.right.count());
         let parent_guard = self.shared(pair.parent)?;
         let parent = self.open(pair.parent, parent_guard.bytes())?;
-        let entry_len = |separator: usize| inner_entry_len(separator.saturating_sub(parent.prefix_len()));
+        if parent.prefix_len() > drafts.separator.len().min(old_len) {
+            return Err(corrupt(pair.parent, "the page's separators do not fit those of its child"));
+        }
+        let entry_len = |separator: usize| inner_entry_len(separator - parent.prefix_len());
         let room = parent.free() + entry_len(old_len);
         Ok(self.slot_allowed(slots) && room >= entry_len(drafts.separator.len()))
     }

@@ -32,6 +32,39 @@ impl Observer for Told {
     }
 }
 
+/// Keeps for every key that was ever touched the leaf that it belongs to, from what it is told alone; lets no leaf of an odd id
+/// be freed.
+#[derive(Default)]
+struct Places {
+    leaf_of: BTreeMap<Vec<u8>, PageId>,
+    sparse: BTreeSet<Vec<u8>>,
+    free_all: bool,
+}
+
+impl Observer for Places {
+    fn replaced(&mut self, page: PageId, key: &[u8], _old: Option<(u8, &[u8])>) {
+        let known = self.leaf_of.insert(key.to_vec(), page);
+        assert!(known.is_none_or(|known| known == page), "{key:?} was in {known:?}, not in {page}");
+    }
+
+    fn moved(&mut self, source: PageId, target: PageId, lower: &[u8], upper: Option<&[u8]>) {
+        for (key, page) in
+            self.leaf_of.range_mut(lower.to_vec()..).take_while(|(key, _)| upper.is_none_or(|upper| &key[..] < upper))
+        {
+            assert_eq!(*page, source, "{key:?} moves to {target}");
+            *page = target;
+        }
+    }
+
+    fn may_free(&mut self, page: PageId) -> bool {
+        self.free_all || page.0 % 2 == 0
+    }
+
+    fn left_sparse(&mut self, key: &[u8]) {
+        self.sparse.insert(key.to_vec());
+    }
+}
+
 impl Pair {
     fn new(seed: u64, page_size: usize, frames: u32, slots_max: u16, key_max: usize) -> Pair {
         let pool = small_pool(page_size, frames);
@@ -263,4 +296,111 @@ fn a_bulk_build_is_the_same_map_in_full_pages() {
         }
         pair.destroy();
     }
+}
+
+/// What an observer is told of moves is enough to know every key's leaf; a leaf that may not be freed stays until it may.
+#[test]
+fn observers_know_where_every_key_belongs() {
+    let mut sparse = 0;
+    for seed in 0..30 {
+        let mut pair = Pair::new(seed, 4096, 200, [4, 6, 0][seed as usize % 3], 40);
+        let mut places = Places::default();
+        for round in 0..60 {
+            let keys: BTreeSet<Vec<u8>> = (0..20).map(|_| pair.some_key()).collect();
+            let bytes = vec![round as u8; pair.random.random_range(0..300)];
+            let delete = round > 20 && pair.random.random_bool(0.7);
+            let change = if delete { Change::Delete } else { Change::Put { kind: 0, bytes: &bytes } };
+            let ops: Vec<TreeOp<'_>> = keys.iter().map(|key| TreeOp { key, change }).collect();
+            pair.tree.apply(&pair.pool, round + 1, &ops, &mut places).unwrap();
+            for key in keys {
+                match change {
+                    Change::Put { kind, bytes } => pair.model.insert(key, (kind, bytes.to_vec())),
+                    Change::Delete => pair.model.remove(&key),
+                };
+            }
+            for (key, page) in &places.leaf_of {
+                let found = wait_for(&pair.pool, || pair.tree.get(&pair.pool, key, |found| (found.page, found.lsn)));
+                assert_eq!(found.0, *page, "{key:?}");
+                assert!(found.1 > 0);
+            }
+            pair.check();
+        }
+        let before = page_count(&pair.pool);
+        sparse += places.sparse.len();
+        places.free_all = true;
+        for key in std::mem::take(&mut places.sparse) {
+            pair.tree.settle(&pair.pool, &key, &mut places).unwrap();
+        }
+        assert!(page_count(&pair.pool) <= before && places.sparse.is_empty());
+        pair.check();
+        pair.destroy();
+    }
+    assert!(sparse > 30, "{sparse}");
+}
+
+/// Whatever stands in the pages, nothing panics, hangs or goes on for ever.
+#[test]
+fn wrong_pages_are_faults_not_panics() {
+    let mut faults = 0;
+    for seed in 0..300 {
+        let mut pair = Pair::new(seed, 4096, 300, [4, 5, 0][seed as usize % 3], 60);
+        for _ in 0..12 {
+            pair.apply_batch(0.1);
+        }
+        let mut pages = Vec::new();
+        pair.tree
+            .check(&pair.pool, &mut |finding| {
+                pages.extend(if let Finding::Page { page, .. } = finding { Some(page) } else { None })
+            })
+            .unwrap();
+        for _ in 0..pair.random.random_range(1..8) {
+            let page = *pages.iter().choose(&mut pair.random).unwrap();
+            let mut frames = pair.pool.reserve(1).unwrap();
+            let mut guard = pair.pool.exclusive(page, &mut frames).unwrap();
+            let at = match pair.random.random_range(0..3) {
+                0 => pair.random.random_range(0..64),
+                1 => pair.random.random_range(64..200),
+                _ => pair.random.random_range(0..4096),
+            };
+            guard.put_u8(at, pair.random.random());
+        }
+        faults += usize::from(use_everything(&mut pair));
+    }
+    assert!(faults > 100, "{faults}");
+}
+
+/// Tries all that can be done with a tree. True: something was found wrong.
+fn use_everything(pair: &mut Pair) -> bool {
+    let Pair { pool, tree, .. } = &*pair;
+    let (mut copy, mut told, mut wrong) = (LeafCopy::new(), Told::default(), false);
+    for key in pair.model.keys() {
+        wrong |= tree.get(pool, key, |_| ()).is_err();
+        wrong |= tree.read_leaf(pool, Seek::Before(key), &mut copy).is_err();
+        let _ = tree.children_from(pool, key, 3, &mut Vec::new());
+    }
+    let mut at = Vec::new();
+    while tree.read_leaf(pool, Seek::AtOrAfter(&at), &mut copy).is_ok() {
+        let _all: Vec<_> = (0..copy.len()).map(|index| (copy.key(index), copy.value(index).1.len(), copy.find(&at))).collect();
+        let Some(upper) = copy.upper() else { break };
+        at = upper.to_vec();
+    }
+    tree.check(pool, &mut |finding| wrong |= finding.is_fault()).unwrap();
+    let bytes = vec![1; 700];
+    for _ in 0..30 {
+        let key = pair.some_key();
+        let ops = [TreeOp { key: &key, change: Change::Put { kind: 0, bytes: &bytes[..pair.random.random_range(0..700)] } }];
+        wrong |= pair.tree.apply(&pair.pool, 99, &ops, &mut told).is_err();
+        let ops = [TreeOp { key: &key, change: Change::Delete }];
+        wrong |= pair.random.random() && pair.tree.apply(&pair.pool, 99, &ops, &mut told).is_err();
+        wrong |= pair.tree.settle(&pair.pool, &key, &mut told).is_err();
+    }
+    wrong |= pair.tree.remove_range(&pair.pool, 100, Bound::Included(b"k"), Bound::Unbounded, &mut told).is_err();
+    for _ in 0..1000 {
+        match pair.tree.destroy_step(&pair.pool, &mut told) {
+            Ok(true) => return wrong,
+            Ok(false) => {}
+            Err(_) => return true,
+        }
+    }
+    wrong
 }
