@@ -1,7 +1,7 @@
 //! Whole trees against a map, with few frames and few slots a page so that small trees are deep and pages come and go.
 
 use super::testing::{TestPool, checkpoint, page_count, random_key, random_value, small_pool, wait_for};
-use super::{Bulk, BulkOptions, Change, Finding, LeafCopy, Observer, PoolSink, Seek, Tree, TreeId, TreeOp, limits};
+use super::{Bulk, BulkOptions, Change, Finding, LeafCopy, Observer, PoolSink, Seek, Tree, TreeError, TreeId, TreeOp, limits};
 use ashlar_bufferpool::PageId;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
@@ -336,6 +336,41 @@ fn observers_know_where_every_key_belongs() {
         pair.destroy();
     }
     assert!(sparse > 30, "{sparse}");
+}
+
+/// A page that can't be read ends a batch between two leaves: what was told of is changed, the rest is not, the tree is whole.
+#[test]
+fn a_read_that_fails_leaves_a_whole_tree() {
+    let mut failed = 0;
+    for seed in 0..30 {
+        let mut pair = Pair::new(seed, 4096, 40, 5, 60);
+        for _ in 0..20 {
+            pair.apply_batch(0.2);
+        }
+        for lsn in 100..130 {
+            let batch: BTreeSet<Vec<u8>> = (0..10).map(|_| pair.some_key()).collect();
+            let change = if lsn % 2 == 0 { Change::Delete } else { Change::Put { kind: 2, bytes: b"another value" } };
+            let ops: Vec<TreeOp<'_>> = batch.iter().map(|key| TreeOp { key, change }).collect();
+            let mut told = Told::default();
+            checkpoint(&pair.pool);
+            pair.pool.store().memory.fail_reads(true);
+            let outcome = pair.tree.apply(&pair.pool, lsn, &ops, &mut told);
+            pair.pool.store().memory.fail_reads(false);
+            match outcome {
+                Ok(()) => assert_eq!(told.0.len(), ops.len()),
+                Err(TreeError::Load(_)) => failed += 1,
+                Err(other) => panic!("{other}"),
+            }
+            for (key, _) in told.0 {
+                match change {
+                    Change::Put { kind, bytes } => pair.model.insert(key, (kind, bytes.to_vec())),
+                    Change::Delete => pair.model.remove(&key),
+                };
+            }
+            pair.check();
+        }
+    }
+    assert!(failed > 300, "{failed}");
 }
 
 /// Whatever stands in the pages, nothing panics, hangs or goes on for ever.
