@@ -121,7 +121,8 @@ impl Shared {
     /// Scans all; keys come in order, and the stable ones are all met.
     fn scan(&self, forward: bool) {
         let mut copy = LeafCopy::new();
-        let (mut at, mut last, mut met): (Option<Vec<u8>>, Option<Vec<u8>>, BTreeSet<Vec<u8>>) = Default::default();
+        let (mut at, mut last): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
+        let mut met = BTreeSet::new();
         let (mut ahead, mut leaf_before) = (Vec::new(), None);
         loop {
             let seek = match &at {

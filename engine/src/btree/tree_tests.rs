@@ -57,7 +57,7 @@ impl Observer for Places {
     }
 
     fn may_free(&mut self, page: PageId) -> bool {
-        self.free_all || page.0 % 2 == 0
+        self.free_all || page.0.is_multiple_of(2)
     }
 
     fn left_sparse(&mut self, key: &[u8]) {
