@@ -223,6 +223,12 @@ impl<S: PageStore> Pool<S> {
         self.core.prefetch(pages)
     }
 
+    /// The store is about to give out `n` page ids on its own account, for what never stands in a frame, or for pages written
+    /// around the pool: the page table is opened for them. One such caller at a time, until it has taken the ids.
+    pub fn admit_ids(&self, n: usize) -> Result<(), ReserveError<S::Error>> {
+        self.core.open_ids(n)
+    }
+
     /// `n` free frames, taken out of the pool: as many as the operation may change pages. Waits for them and for write-back, so
     /// it is called with nothing latched, and with nothing held that others may wait for.
     pub fn reserve(&self, n: usize) -> Result<Reservation<'_, S>, ReserveError<S::Error>> {

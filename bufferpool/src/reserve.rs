@@ -117,8 +117,8 @@ impl<S: PageStore> Core<S> {
     }
 
     /// Opens the page table for `n` new ids beside those of other reservations, so that making a page can't fail.
-    fn open_ids(&self, n: usize) -> Result<(), ReserveError<S::Error>> {
-        let end = self.ids_end() + (self.free.reserved() + n) as u64;
+    pub(crate) fn open_ids(&self, n: usize) -> Result<(), ReserveError<S::Error>> {
+        let end = self.ids_end().max(self.store.ids_end()) + (self.free.reserved() + n) as u64;
         if end > self.table.pages_max() {
             return Err(ReserveError::TooManyPages { pages_max: self.table.pages_max() });
         }

@@ -98,6 +98,12 @@ pub trait PageStore: Send + Sync + 'static {
     /// page under it at once. Memory only.
     fn new_page_id(&self) -> PageId;
 
+    /// Ids from here on have never been given out, neither by [`Self::new_page_id`] nor by the store on its own account. Memory
+    /// only. A store that gives no ids away itself need not answer: the pool knows those that it was given.
+    fn ids_end(&self) -> u64 {
+        0
+    }
+
     /// Reads `page` into `frame`, verified and unpacked. Blocks.
     fn read(&self, page: PageId, at: BlockPtr, frame: &Words) -> Result<(), Self::Error>;
 

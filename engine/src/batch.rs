@@ -177,7 +177,7 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef
         }
         let outcome = commit_operations(shared, &operations, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
         match outcome {
-            Err(Refused::TreeGone) => {
+            Err(Refused::TreeGone | Refused::NotEmpty) => {
                 // The commit that took the tree has its LSN; once it is applied the keyspace says what stands now.
                 drop(shared.apply.lock());
             }
@@ -210,7 +210,7 @@ fn commit_operations(
         pages += shared.store().space_use().pages / 4;
     }
     let frees = operations.iter().all(|o| matches!(o, Operation::Delete { .. } | Operation::DeleteRange { .. }));
-    shared.commit(Prepared { record, touches: &touches, drops: &[], pages, frees, durability }, appended)
+    shared.commit(Prepared { record, touches: &touches, drops: &[], pages, frees, only_if_empty: None, durability }, appended)
 }
 
 /// Brings in the leaf that a write will change, so that applying it rarely waits for the device. Where everything is in memory

@@ -10,7 +10,7 @@
 //! 4. A reader pins the runs and then looks at the leaf again: if the leaf still names them, they are what it thinks.
 
 use crate::error::{Corruption, Error, Result};
-use crate::pages::EnginePool;
+use crate::pages::{self, EnginePool};
 use crate::store::{Extent, Store};
 use crate::value::cell::StoredBlob;
 use ashlar_bufferpool::{BlockPtr, PageId};
@@ -83,7 +83,7 @@ pub(crate) fn write<'a>(pool: &'a EnginePool, value: &[u8]) -> Result<NewBlob<'a
     let mut rest = value;
     while !rest.is_empty() {
         let blocks = run_blocks(rest.len(), store.block().bytes());
-        let (page, extent) = store.allocate_run(blocks, pool.dirty_pages())?;
+        let (page, extent) = pages::take_ids(pool, 1, || store.allocate_run(blocks, pool.dirty_pages()))?;
         let bytes = extent.len as usize * store.block().bytes();
         let part = &rest[..rest.len().min(bytes)];
         let crc = submit_run(store, extent, part, bytes, &failed);

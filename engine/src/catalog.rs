@@ -41,6 +41,8 @@ pub(crate) struct KeyspaceState {
     /// The tree's id; 0 while it is being exchanged.
     tree: AtomicU64,
     root: AtomicU64,
+    /// LSN of the commit that gave it this tree since the open, else 0: the tree is not shown before the watermark is there.
+    since: AtomicU64,
     /// Entries, as of the last applied commit.
     pub(crate) len: AtomicU64,
     /// Whether `len` differs from what the catalog says.
@@ -50,11 +52,12 @@ pub(crate) struct KeyspaceState {
 }
 
 impl KeyspaceState {
-    pub(crate) fn new(name: &str, tree: Tree, len: u64) -> KeyspaceState {
+    pub(crate) fn new(name: &str, tree: Tree, len: u64, since: u64) -> KeyspaceState {
         KeyspaceState {
             name: name.to_owned(),
             tree: AtomicU64::new(tree.id.0),
             root: AtomicU64::new(tree.root.0),
+            since: AtomicU64::new(since),
             len: AtomicU64::new(len),
             len_changed: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
@@ -65,25 +68,32 @@ impl KeyspaceState {
     /// Its tree, or an error if it has been dropped. A pair of id and root that belong together: the id is 0 while they change,
     /// and never the same again.
     pub(crate) fn tree(&self) -> Result<Tree> {
+        self.tree_since().map(|(tree, _)| tree)
+    }
+
+    /// Its tree, and the LSN that the watermark must have reached before it may be shown.
+    pub(crate) fn tree_since(&self) -> Result<(Tree, u64)> {
         loop {
             if self.dropped.load(Ordering::Acquire) {
                 return Err(Error::NoSuchKeyspace { name: self.name.clone() });
             }
             let id = self.tree.load(Ordering::Acquire);
             let root = self.root.load(Ordering::Acquire);
+            let since = self.since.load(Ordering::Acquire);
             if id != 0 && self.tree.load(Ordering::Acquire) == id {
-                return Ok(Tree { id: TreeId(id), root: PageId(root), slots_max: self.slots_max });
+                return Ok((Tree { id: TreeId(id), root: PageId(root), slots_max: self.slots_max }, since));
             }
             ashlar_disk::sync::yield_point();
         }
     }
 
     /// Another tree takes its place. Under the apply lock.
-    pub(crate) fn exchange(&self, tree: Tree) {
+    pub(crate) fn exchange(&self, tree: Tree, len: u64, lsn: u64) {
         self.tree.store(0, Ordering::SeqCst);
         self.root.store(tree.root.0, Ordering::SeqCst);
+        self.since.store(lsn, Ordering::SeqCst);
         self.tree.store(tree.id.0, Ordering::SeqCst);
-        self.set_len(0);
+        self.set_len(len);
     }
 
     pub(crate) fn mark_dropped(&self) {
@@ -147,7 +157,7 @@ pub(crate) fn decode(key: &[u8], value: &[u8], slots_max: u16) -> Result<Entry> 
                 return Err(bad("a keyspace's entry has 24 bytes"));
             }
             let tree = Tree { id: TreeId(get_u64(value, 0)), root: PageId(get_u64(value, 8)), slots_max };
-            Ok(Entry::Keyspace(Arc::new(KeyspaceState::new(name, tree, get_u64(value, 16)))))
+            Ok(Entry::Keyspace(Arc::new(KeyspaceState::new(name, tree, get_u64(value, 16), 0))))
         }
         Some((&DROPPED, id)) => {
             let id: [u8; 8] = id.try_into().map_err(|_| bad("a tree id has 8 bytes"))?;

@@ -159,6 +159,11 @@ impl Database {
     pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
         self.shared().owner.check()?;
         let state = self.shared().names.lock().get(name).cloned();
+        if let Some(state) = &state {
+            // Nobody is shown a keyspace that a crash could still take back.
+            let (_, since) = state.tree_since()?;
+            self.shared().wait_visible(since)?;
+        }
         Ok(state.map(|state| Keyspace::new(self.clone(), state)))
     }
 
@@ -200,12 +205,13 @@ impl Database {
             drops,
             pages: self.shared().pages_for(4, 4 * self.page_size()),
             frees: !drops.is_empty(),
+            only_if_empty: None,
             durability: Durability::Immediate,
         };
         match self.shared().commit(prepared, || {}) {
             Ok(_) => Ok(()),
             Err(Refused::Error(e)) => Err(e),
-            Err(Refused::TreeGone) => Err(Error::NoSuchKeyspace { name: String::new() }),
+            Err(Refused::TreeGone | Refused::NotEmpty) => Err(Error::NoSuchKeyspace { name: String::new() }),
         }
     }
 

@@ -124,8 +124,12 @@ impl Keyspace {
     fn stored(&self, key: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Result<Option<Stored>> {
         let shared = self.shared();
         loop {
-            let tree = self.state.tree()?;
+            let (tree, since) = self.state.tree_since()?;
             let watermark = shared.visible.watermark();
+            if since > watermark {
+                shared.wait_visible(since)?;
+                continue;
+            }
             let found = pages::find(&shared.pool, tree, key, |found| {
                 if found.lsn > watermark {
                     return Err(found.lsn);
@@ -201,6 +205,20 @@ impl Keyspace {
     fn write(&self, write: WriteRef<'_>, durability: Durability) -> Result<()> {
         self.shared().owner.check()?;
         commit_writes(self.shared(), &[(&self.state, write)], durability)
+    }
+
+    /// Fills an empty keyspace with entries in ascending order of their keys, all or nothing, durably: much faster than inserting
+    /// them, into full pages that stand side by side. Gives their number.
+    ///
+    /// # Errors
+    /// [`Error::KeyspaceNotEmpty`], [`Error::NotSorted`], [`Error::KeyTooLarge`], [`Error::NoSpace`],
+    /// [`Error::TransactionTooLarge`] where the list of pages is larger than the log's limit takes; errors of the entries
+    /// themselves. Nothing was changed.
+    pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
+        &self,
+        entries: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
+    ) -> std::result::Result<u64, E> {
+        crate::bulk::load(self, entries)
     }
 
     /// Removes everything, in one commit that costs the same however much there is; the space is freed in the background.

@@ -28,6 +28,7 @@ mod batch;
 mod blob;
 #[doc(hidden)]
 pub mod btree;
+mod bulk;
 mod catalog;
 mod checkpoint;
 mod commit;

@@ -27,6 +27,13 @@ fn reserve_error(pool: &EnginePool, e: ReserveError<Error>) -> Error {
     }
 }
 
+/// Runs `take`, which takes up to `n` page ids from the store, with the page table opened for them.
+pub(crate) fn take_ids<T>(pool: &EnginePool, n: usize, take: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _one = pool.store().giving_ids.lock();
+    pool.admit_ids(n).map_err(|e| reserve_error(pool, e))?;
+    take()
+}
+
 /// Brings a page into memory and holds it there; `None` where there is no such page (any more).
 pub(crate) fn load(pool: &EnginePool, page: PageId) -> Result<Option<Hold<'_, Store>>> {
     match pool.load(page) {

@@ -220,7 +220,11 @@ fn read_leaf(keyspace: &Keyspace, seek: Seek<'_>, copy: &mut LeafCopy) -> Result
     let shared = keyspace.shared();
     shared.owner.check()?;
     loop {
-        let tree = keyspace.state().tree()?;
+        let (tree, since) = keyspace.state().tree_since()?;
+        if since > shared.visible.watermark() {
+            shared.wait_visible(since)?;
+            continue;
+        }
         match pages::read_leaf(&shared.pool, tree, seek, copy) {
             Ok(()) if copy.lsn() > shared.visible.watermark() => shared.wait_visible(copy.lsn())?,
             Ok(()) => return Ok(()),

@@ -112,7 +112,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     let scan = log.read(&files.fs, &chosen.superblock)?;
     let (superblock, superblocks) = own_superblock(&files, &chosen, &options)?;
     let store = open_store(&files, &superblock, &options)?;
-    replay::reserve_blobs(&store, &scan, superblock.last_commit)?;
+    replay::reserve_logged(&store, &scan, superblock.last_commit)?;
     let pool = open_pool(&files, store, &options)?;
     let log = match &superblocks {
         Some(_) => Some(Wal::open(&files.fs, &log.dir, log.options, scan.tail(), superblock.incarnation).map_err(wal_error)?),

@@ -171,6 +171,11 @@ impl<P: PageSink> Bulk<P> {
         Bulk { options, sink, levels: vec![Level::default()], builder }
     }
 
+    /// Where the pages go.
+    pub fn sink(&mut self) -> &mut P {
+        &mut self.sink
+    }
+
     /// Appends an entry.
     ///
     /// # Errors

@@ -120,7 +120,16 @@ impl Applier {
             Operation::DeleteRange { tree, from, to } => self.delete_range(pool, lsn, *tree, *from, *to),
             Operation::CreateKeyspace { tree, name } => self.create(pool, names, lsn, *tree, name),
             Operation::DropKeyspace { tree, name } => self.drop_keyspace(pool, names, lsn, *tree, name),
-            Operation::ClearKeyspace { tree, new_tree, name } => self.clear(pool, lsn, *tree, *new_tree, name),
+            Operation::ClearKeyspace { tree, new_tree, name } => {
+                let new = self.new_tree(pool, *new_tree)?;
+                self.exchange(pool, lsn, *tree, new, 0, name)
+            }
+            Operation::BulkLoad { tree, new_tree, root, count, name, placed } => {
+                pool.store().install_placed(placed, pool.epoch());
+                self.next_tree = self.next_tree.max(new_tree.0 + 1);
+                let new = Tree { id: *new_tree, root: *root, slots_max: self.slots_max };
+                self.exchange(pool, lsn, *tree, new, *count, name)
+            }
             _ => Err(Corruption::record(lsn, "a point operation among whole ones").into()),
         }
     }
@@ -144,7 +153,7 @@ impl Applier {
     fn create(&mut self, pool: &EnginePool, names: &Names, lsn: u64, id: TreeId, name: &str) -> Result<()> {
         let tree = self.new_tree(pool, id)?;
         self.catalog_put(pool, lsn, &catalog::keyspace_key(name), &catalog::keyspace_entry(tree, 0))?;
-        let state = Arc::new(KeyspaceState::new(name, tree, 0));
+        let state = Arc::new(KeyspaceState::new(name, tree, 0, lsn));
         self.trees.insert(id, state.clone());
         names.lock().insert(name.to_owned(), state);
         Ok(())
@@ -166,15 +175,21 @@ impl Applier {
         Ok(())
     }
 
-    fn clear(&mut self, pool: &EnginePool, lsn: u64, id: TreeId, new_id: TreeId, name: &str) -> Result<()> {
-        let Some(keyspace) = self.trees.remove(&id) else { return Ok(()) };
+    /// A keyspace gets another tree, with `len` entries; the one it had joins the dropped ones.
+    fn exchange(&mut self, pool: &EnginePool, lsn: u64, id: TreeId, new: Tree, len: u64, name: &str) -> Result<()> {
+        let Some(keyspace) = self.trees.remove(&id) else {
+            return Err(Corruption::record(
+                lsn,
+                format!("it gives keyspace {name} another tree, but tree {} is not there", id.0),
+            )
+            .into());
+        };
         let old = keyspace.tree()?;
-        let new = self.new_tree(pool, new_id)?;
-        self.catalog_put(pool, lsn, &catalog::keyspace_key(name), &catalog::keyspace_entry(new, 0))?;
+        self.catalog_put(pool, lsn, &catalog::keyspace_key(name), &catalog::keyspace_entry(new, len))?;
         self.catalog_put(pool, lsn, &catalog::dropped_key(id), &catalog::dropped_entry(old.root))?;
         self.dropped.push(old);
-        keyspace.exchange(new);
-        self.trees.insert(new_id, keyspace);
+        keyspace.exchange(new, len, lsn);
+        self.trees.insert(new.id, keyspace);
         Ok(())
     }
 
@@ -195,11 +210,11 @@ impl Applier {
     pub(crate) fn free_dropped(&mut self, pool: &EnginePool) -> Result<bool> {
         let Some(&tree) = self.dropped.last() else { return Ok(false) };
         let mut replaced = Replaced::default();
-        let more = tree
+        let freed = tree
             .destroy_step(pool, &mut |_: &[u8], old: Option<(u8, &[u8])>| replaced.note(old))
             .map_err(|e| tree_error(pool, tree.id, e))?;
         replaced.release(pool)?;
-        if !more {
+        if freed {
             self.dropped.pop();
             self.catalog_delete(pool, self.applied, &catalog::dropped_key(tree.id))?;
         }

@@ -18,14 +18,18 @@ pub(crate) mod apply;
 pub(crate) mod record;
 pub(crate) mod visibility;
 
+use self::apply::Applier;
 use crate::btree::TreeId;
+use crate::catalog::KeyspaceState;
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::store::{Draw, Promise};
+use ashlar_disk::sync::MutexGuard;
 use ashlar_wal::Lsn;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What the commit lock guards.
 #[derive(Debug, Default)]
@@ -64,6 +68,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) pages: u64,
     /// It only frees: it may draw on the reserve when the disk is full.
     pub(crate) frees: bool,
+    /// It is only right while this keyspace is empty.
+    pub(crate) only_if_empty: Option<&'a KeyspaceState>,
     pub(crate) durability: Durability,
 }
 
@@ -71,6 +77,8 @@ pub(crate) struct Prepared<'a> {
 pub(crate) enum Refused {
     /// One of its trees was dropped or replaced meanwhile: nothing was applied.
     TreeGone,
+    /// The keyspace that had to be empty is not: nothing was applied.
+    NotEmpty,
     /// An error: nothing was applied.
     Error(Error),
 }
@@ -91,8 +99,13 @@ impl Shared {
         let room = self.log_room(prepared.record.len() as u64)?;
         let record: Arc<[u8]> = prepared.record.into();
         let lsn = {
+            // Emptiness is known only when all that has an LSN is applied.
+            let settled = prepared.only_if_empty.map(|keyspace| self.settle(keyspace)).transpose()?;
             let mut order = self.order.lock();
             self.health.check()?;
+            if settled.as_ref().is_some_and(|(_, empty)| !empty || !order.queue.is_empty()) {
+                return Err(Refused::NotEmpty);
+            }
             if prepared.touches.iter().any(|t| order.gone.contains(t)) {
                 return Err(Refused::TreeGone);
             }
@@ -112,6 +125,16 @@ impl Shared {
         }
         self.checkpoint_if_due();
         Ok(lsn)
+    }
+
+    /// With everything applied that has an LSN: the apply lock, under which nothing more is, and whether the keyspace is empty.
+    fn settle(&self, keyspace: &KeyspaceState) -> Result<(MutexGuard<'_, Applier>, bool)> {
+        let mut applier = self.apply.lock();
+        while let Some(last) = self.order.lock().queue.back().map(|p| p.lsn) {
+            self.apply_queue(&mut applier, last)?;
+        }
+        let empty = keyspace.len.load(Ordering::Relaxed) == 0;
+        Ok((applier, empty))
     }
 
     /// Room for the pages that a commit may make dirty. Where the disk is full, a checkpoint frees what waits for one.
@@ -140,7 +163,10 @@ impl Shared {
 
     /// Applies the commits in the queue, in order, until `lsn` is applied.
     fn apply_up_to(&self, lsn: u64) -> Result<()> {
-        let mut applier = self.apply.lock();
+        self.apply_queue(&mut self.apply.lock(), lsn)
+    }
+
+    fn apply_queue(&self, applier: &mut Applier, lsn: u64) -> Result<()> {
         let _guard = FailOnPanic(self);
         while applier.applied < lsn {
             if self.health.failed() {

@@ -12,6 +12,7 @@
 //! | 5 | drop keyspace | tree id, name string |
 //! | 6 | clear keyspace | tree id, tree id of the empty tree that takes its place, name string |
 //! | 7 | put blob | tree id, key string, length, number of runs, each run: page id, block pointer (8 bytes), crc32c (4 bytes) |
+//! | 8 | bulk load | tree id, tree id of the tree that takes its place, page id of that one's root, number of entries, name string, number of pages and runs, each: page id less the one before it, block pointer (8 bytes) |
 //!
 //! Invariants:
 //! 1. Point operations of one tree that stand next to each other ascend by key, each key once: what a [`Writer`] was given
@@ -20,6 +21,7 @@
 
 use crate::blob::{BlobRef, BlobRun};
 use crate::btree::TreeId;
+use crate::bulk::Placed;
 use crate::error::{Corruption, Error, Result};
 use ashlar_bufferpool::{BlockPtr, PageId};
 use std::ops::Bound;
@@ -32,6 +34,7 @@ const CREATE: u8 = 4;
 const DROP: u8 = 5;
 const CLEAR: u8 = 6;
 const PUT_BLOB: u8 = 7;
+const BULK_LOAD: u8 = 8;
 
 /// One operation of a record.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +46,7 @@ pub(crate) enum Operation<'a> {
     CreateKeyspace { tree: TreeId, name: &'a str },
     DropKeyspace { tree: TreeId, name: &'a str },
     ClearKeyspace { tree: TreeId, new_tree: TreeId, name: &'a str },
+    BulkLoad { tree: TreeId, new_tree: TreeId, root: PageId, count: u64, name: &'a str, placed: Vec<Placed> },
 }
 
 impl Operation<'_> {
@@ -55,7 +59,8 @@ impl Operation<'_> {
             | Operation::DeleteRange { tree, .. }
             | Operation::CreateKeyspace { tree, .. }
             | Operation::DropKeyspace { tree, .. }
-            | Operation::ClearKeyspace { tree, .. } => *tree,
+            | Operation::ClearKeyspace { tree, .. }
+            | Operation::BulkLoad { tree, .. } => *tree,
         }
     }
 
@@ -108,6 +113,14 @@ impl Operation<'_> {
                 head(out, CLEAR, *tree);
                 varint(out, new_tree.0);
                 string(out, name.as_bytes());
+            }
+            Operation::BulkLoad { tree, new_tree, root, count, name, placed } => {
+                head(out, BULK_LOAD, *tree);
+                varint(out, new_tree.0);
+                varint(out, root.0);
+                varint(out, *count);
+                string(out, name.as_bytes());
+                placed_list(out, placed);
             }
         }
     }
@@ -181,6 +194,18 @@ fn head(out: &mut Vec<u8>, code: u8, tree: TreeId) {
 fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+/// Pages in ascending order of their ids.
+fn placed_list(out: &mut Vec<u8>, placed: &[Placed]) {
+    varint(out, placed.len() as u64);
+    let mut before = 0;
+    for (page, at) in placed {
+        debug_assert!(page.0 >= before);
+        varint(out, page.0 - before);
+        out.extend(at.to_bits().to_le_bytes());
+        before = page.0;
+    }
 }
 
 fn bound(out: &mut Vec<u8>, bound: &Bound<&[u8]>) {
@@ -280,9 +305,28 @@ impl<'a> Reader<'a> {
             CREATE => Operation::CreateKeyspace { tree, name: self.name()? },
             DROP => Operation::DropKeyspace { tree, name: self.name()? },
             CLEAR => Operation::ClearKeyspace { tree, new_tree: self.tree()?, name: self.name()? },
+            BULK_LOAD => Operation::BulkLoad {
+                tree,
+                new_tree: self.tree()?,
+                root: PageId(self.varint()?),
+                count: self.varint()?,
+                name: self.name()?,
+                placed: self.placed()?,
+            },
             PUT_BLOB => Operation::PutBlob { tree, key: self.string()?, blob: self.blob()? },
             _ => return None,
         })
+    }
+
+    fn placed(&mut self) -> Option<Vec<Placed>> {
+        let count = self.varint()?;
+        let mut placed = Vec::new();
+        let mut page = 0u64;
+        for _ in 0..count {
+            page = page.checked_add(self.varint()?)?;
+            placed.push((PageId(page), BlockPtr::from_bits(self.u64()?)?));
+        }
+        Some(placed)
     }
 
     fn blob(&mut self) -> Option<BlobRef> {
@@ -320,10 +364,18 @@ mod tests {
             Operation::DeleteRange { tree: TreeId(9), from: Bound::Unbounded, to: Bound::Unbounded },
             Operation::ClearKeyspace { tree: TreeId(9), new_tree: TreeId(1 << 40), name: "users" },
             Operation::DropKeyspace { tree: TreeId(1 << 40), name: "users" },
+            Operation::BulkLoad {
+                tree: TreeId(1),
+                new_tree: TreeId(2),
+                root: PageId(9),
+                count: 77,
+                name: "users",
+                placed: vec![(PageId(0), BlockPtr::new(99, 1, 5).unwrap()), (PageId(900), BlockPtr::new(16, 2, 0).unwrap())],
+            },
             put(u64::MAX, b"", b""),
         ];
         assert_eq!(read(&many(&operations), 1).unwrap(), operations);
-        assert_eq!(read(&single(&operations[6]), 1).unwrap(), operations[6..]);
+        assert_eq!(read(&single(&operations[7]), 1).unwrap(), operations[7..]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::blob::BlobRef;
 use crate::btree::TreeId;
+use crate::bulk::Placed;
 use crate::commit::apply::{Applier, Names};
 use crate::commit::record::{self, Operation};
 use crate::error::Result;
@@ -30,21 +31,23 @@ struct Window {
     operations: usize,
 }
 
-/// Step 3: blobs that valid records beyond `last_commit` name are in use, before anything is allocated.
-pub(super) fn reserve_blobs(store: &Store, scan: &LogScan, last_commit: u64) -> Result<()> {
+/// Step 3: blobs and loaded pages that valid records beyond `last_commit` name are in use, before anything is allocated.
+pub(super) fn reserve_logged(store: &Store, scan: &LogScan, last_commit: u64) -> Result<()> {
     let mut records = scan.records().map_err(super::wal_error)?;
-    let mut blobs = Vec::new();
+    let mut placed: Vec<Placed> = Vec::new();
     while let Some(logged) = records.next_record().map_err(super::wal_error)? {
         if logged.lsn.0 <= last_commit {
             continue;
         }
         for operation in record::read(&logged.body, logged.lsn.0)? {
-            if let Operation::PutBlob { blob, .. } = operation {
-                blobs.push(blob);
+            match operation {
+                Operation::PutBlob { blob, .. } => placed.extend(blob.runs.iter().map(|run| (run.page, run.at))),
+                Operation::BulkLoad { placed: pages, .. } => placed.extend(pages),
+                _ => {}
             }
         }
     }
-    store.reserve_logged_blobs(&blobs)
+    store.reserve_logged(&placed)
 }
 
 /// Step 4. Gives the number of commits applied.
@@ -74,7 +77,7 @@ pub(super) fn replay(pool: &EnginePool, applier: &mut Applier, names: &Names, sc
     }
     let last = applier.applied;
     window.apply(pool, applier, last)?;
-    pool.store().release_unclaimed_blobs(pool.epoch());
+    pool.store().release_unclaimed(pool.epoch());
     Ok(commits)
 }
 

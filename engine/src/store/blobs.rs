@@ -3,6 +3,7 @@
 use super::page_map::extent;
 use super::{Extent, Store};
 use crate::blob::{BlobRef, Pins};
+use crate::bulk::Placed;
 use crate::error::{Corruption, Error, Result};
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 
@@ -54,6 +55,32 @@ impl Store {
         }
     }
 
+    /// A page id that was never given out before.
+    pub(crate) fn take_fresh_id(&self) -> PageId {
+        let mut inner = self.inner.lock();
+        inner.next_page_id += 1;
+        PageId(inner.next_page_id - 1)
+    }
+
+    /// A bulk load is being applied: its pages and runs enter the delta of `epoch`.
+    pub(crate) fn install_placed(&self, placed: &[Placed], epoch: Epoch) {
+        let mut inner = self.inner.lock();
+        for &(page, at) in placed {
+            inner.logged_runs.remove(&page);
+            inner.enter(epoch, page, Some(at));
+        }
+    }
+
+    /// Gives back pages of a bulk load that no commit has named: those that were placed, and ids without blocks.
+    pub(crate) fn release_placed(&self, placed: impl Iterator<Item = Placed>, ids: impl Iterator<Item = PageId>) {
+        let mut inner = self.inner.lock();
+        for (page, at) in placed {
+            inner.space.release(extent(at));
+            inner.free_ids.push(page.0);
+        }
+        inner.free_ids.extend(ids.map(|page| page.0));
+    }
+
     /// Keeps the runs' blocks from being reused; `None` where one of them is not known (any more).
     pub(crate) fn pin_runs(&self, pages: &[PageId]) -> Option<Pins<'_>> {
         let mut inner = self.inner.lock();
@@ -68,16 +95,16 @@ impl Store {
         places.iter().for_each(|at| inner.space.unpin(at.address()));
     }
 
-    /// Recovery: blobs that the log names are in use before anything is allocated, and their ids leave the free list. Blocks that
-    /// are in use already (a page of the checkpoint) contradict the log.
-    pub(crate) fn reserve_logged_blobs(&self, blobs: &[BlobRef]) -> Result<()> {
+    /// Recovery: what the log names (runs of blobs, pages of bulk loads) is in use before anything is allocated, and the ids leave
+    /// the free list. Blocks that are in use already (a page of the checkpoint) contradict the log.
+    pub(crate) fn reserve_logged(&self, placed: &[Placed]) -> Result<()> {
         let mut inner = self.inner.lock();
-        for run in blobs.iter().flat_map(|b| &b.runs) {
-            if !inner.space.claim(extent(run.at)) {
-                let what = format!("the log names these blocks for a blob, but they are in use or outside the file ({})", run.at);
-                return Err(Corruption::page(run.page.0, None, what).into());
+        for &(page, at) in placed {
+            if !inner.space.claim(extent(at)) {
+                let what = format!("the log names these blocks, but they are in use or outside the file ({at})");
+                return Err(Corruption::page(page.0, None, what).into());
             }
-            inner.logged_runs.insert(run.page, run.at);
+            inner.logged_runs.insert(page, at);
         }
         let Some(highest) = inner.logged_runs.last_key_value().map(|(page, _)| page.0) else { return Ok(()) };
         let next = inner.next_page_id;
@@ -90,7 +117,7 @@ impl Store {
 
     /// Recovery has applied the log: runs that it named and that no leaf came to hold are free, when the log that names them is
     /// behind a checkpoint.
-    pub(crate) fn release_unclaimed_blobs(&self, epoch: Epoch) {
+    pub(crate) fn release_unclaimed(&self, epoch: Epoch) {
         let mut inner = self.inner.lock();
         for (page, at) in std::mem::take(&mut inner.logged_runs) {
             inner.space.release_after(epoch, extent(at));

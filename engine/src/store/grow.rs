@@ -57,7 +57,7 @@ impl Store {
     }
 
     /// Makes sure that `units` units can be taken right away, by a blob, without touching what is promised.
-    pub(super) fn make_room(&self, units: u64, dirty: usize) -> Result<()> {
+    pub(crate) fn make_room(&self, units: u64, dirty: usize) -> Result<()> {
         loop {
             let inner = self.inner.lock();
             let missing = inner.space.shortfall(inner.wanted(units, dirty as u64, Draw::Ordinary));

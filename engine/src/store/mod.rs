@@ -52,6 +52,8 @@ pub struct Store {
     read_only: bool,
     inner: Mutex<Inner>,
     growing: Mutex<()>,
+    /// Held by whoever takes page ids that the pool does not ask for.
+    pub(crate) giving_ids: Mutex<()>,
     pub(crate) counters: Counters,
 }
 
@@ -132,6 +134,7 @@ impl Store {
                 logged_runs: BTreeMap::new(),
             }),
             growing: Mutex::new(()),
+            giving_ids: Mutex::new(()),
             file: parts.file,
             queue: parts.queue,
             block: parts.block,

@@ -25,6 +25,10 @@ impl PageStore for Store {
         self.inner.lock().take_id()
     }
 
+    fn ids_end(&self) -> u64 {
+        self.next_page_id()
+    }
+
     fn read(&self, page: PageId, at: BlockPtr, frame: &Words) -> Result<()> {
         let len = self.image_len(page, at)?;
         self.file.read(self.byte_offset(at.address()), &[&frame[..len / 8]])?;
@@ -68,7 +72,7 @@ impl PageStore for Store {
     }
 
     fn pack(&self, _page: PageId, view: PageView<'_>, out: &mut [u8]) -> usize {
-        page_header::pack(view, self.block, self.next_write_number(), out)
+        self.pack_image(view, out)
     }
 
     fn write(&self, batch: WriteBatch<Error>) {
@@ -115,6 +119,11 @@ impl PageStore for Store {
 }
 
 impl Store {
+    /// Packs a page into `out`, sealed; its length on disk in bytes.
+    pub(crate) fn pack_image(&self, view: PageView<'_>, out: &mut [u8]) -> usize {
+        page_header::pack(view, self.block, self.next_write_number(), out)
+    }
+
     /// The length of the image a pointer names, if it can be one.
     fn image_len(&self, page: PageId, at: BlockPtr) -> Result<usize> {
         let len = at.blocks() as usize * self.block.bytes();
@@ -151,7 +160,7 @@ impl Store {
 
     /// Blocks for images of these lengths. What was promised to the pages' writers is there; growing is the way out if free
     /// space is less than it was thought to be.
-    pub(super) fn allocate_batch(&self, lens: &[u64]) -> Result<Vec<super::Extent>> {
+    pub(crate) fn allocate_batch(&self, lens: &[u64]) -> Result<Vec<super::Extent>> {
         if let Some(extents) = self.inner.lock().space.allocate_batch(lens) {
             return Ok(extents);
         }

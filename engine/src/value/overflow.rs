@@ -13,7 +13,7 @@ use crate::btree::TreeId;
 use crate::error::Result;
 use crate::pages::{self, EnginePool};
 use crate::store::page_header::{self, PAGE_HEADER_LEN, PageKind};
-use ashlar_bufferpool::{Miss, PageId};
+use ashlar_bufferpool::{Miss, PageId, PageMut};
 
 const PIECE_NUMBER: usize = PAGE_HEADER_LEN;
 const PIECE_LEN: usize = PAGE_HEADER_LEN + 4;
@@ -37,18 +37,23 @@ pub(crate) fn write(pool: &EnginePool, tree: TreeId, lsn: u64, value: &[u8]) -> 
         let mut frames = pages::reserve(pool, 1)?;
         let mut page = pool.create(&mut frames);
         let id = page.page();
-        let mut head = [0; PIECE];
-        page_header::format_header(&mut head, PageKind::Overflow, 0, id.0, tree.0);
-        page_header::put_u64(&mut head, page_header::COMMIT_LSN, lsn);
-        page_header::put_u32(&mut head, page_header::LOWER, (PIECE + piece.len()) as u32);
-        page_header::put_u32(&mut head, page_header::UPPER, page_size as u32);
-        page_header::put_u32(&mut head, PIECE_NUMBER, number as u32);
-        page_header::put_u32(&mut head, PIECE_LEN, piece.len() as u32);
-        page.copy_from(0, &head);
-        page.copy_from(PIECE, piece);
+        fill(&mut page, id, tree, lsn, number, piece);
         page_ids.push(id);
     }
     Ok(OverflowRef { len: value.len() as u64, lsn, pages: page_ids })
+}
+
+/// Makes a page the piece of that number.
+pub(crate) fn fill(page: &mut PageMut, id: PageId, tree: TreeId, lsn: u64, number: usize, piece: &[u8]) {
+    let mut head = [0; PIECE];
+    page_header::format_header(&mut head, PageKind::Overflow, 0, id.0, tree.0);
+    page_header::put_u64(&mut head, page_header::COMMIT_LSN, lsn);
+    page_header::put_u32(&mut head, page_header::LOWER, (PIECE + piece.len()) as u32);
+    page_header::put_u32(&mut head, page_header::UPPER, page.len() as u32);
+    page_header::put_u32(&mut head, PIECE_NUMBER, number as u32);
+    page_header::put_u32(&mut head, PIECE_LEN, piece.len() as u32);
+    page.copy_from(0, &head);
+    page.copy_from(PIECE, piece);
 }
 
 /// Reads a value. `None`: its pages are no longer what the cell says, the value was replaced meanwhile.
