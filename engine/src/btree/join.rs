@@ -112,10 +112,10 @@ impl<S: PageStore> Writer<'_, S> {
         let mut parent_guard = self.exclusive(pair.parent)?;
         let mut left_guard = self.exclusive(pair.left)?;
         let right_guard = self.exclusive(pair.right)?;
+        let right = self.open(pair.right, right_guard.bytes())?;
         let right_slot = pair.index + 1;
         edit::remove(&mut parent_guard, self.tree.id, right_slot..right_slot + 1).map_err(|what| corrupt(pair.parent, what))?;
-        if drafts.left.is_leaf() {
-            let right = self.open(pair.right, right_guard.bytes())?;
+        if right.is_leaf() {
             observer.moved(pair.right, pair.left, right.lower_fence(), right.upper_fence());
         }
         drafts.left.install(&mut left_guard, pair.left);

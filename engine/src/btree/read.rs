@@ -225,3 +225,29 @@ pub(super) fn root_miss(miss: Miss) -> Stop {
         Miss::NotAllocated(page) => Corrupt { page, what: "the tree's root is not allocated" }.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btree::testing::{small_pool, wait_for};
+    use crate::btree::{Change, TreeId, TreeOp};
+
+    /// The way down under latches leads where the way without leads.
+    #[test]
+    fn both_ways_down_lead_to_the_same_leaf() {
+        let pool = small_pool(4096, 24);
+        let tree = Tree { slots_max: 5, ..Tree::create(&pool, TreeId(1)).unwrap() };
+        let mut levels = 0;
+        for i in 0..400u16 {
+            let key = (i * 37 % 400).to_be_bytes();
+            let op = TreeOp { key: &key, change: Change::Put { kind: 0, bytes: &[] } };
+            tree.apply(&pool, 1, &[op], &mut |_: &[u8], _: Option<(u8, &[u8])>| {}).unwrap();
+            for seek in [Seek::AtOrAfter(&key), Seek::Before(&key), Seek::First, Seek::Last] {
+                let page = wait_for(&pool, || tree.leaf(&pool, seek).map(|leaf| leaf.page()));
+                assert_eq!(wait_for(&pool, || tree.leaf_by_latches(&pool, seek).map(|leaf| leaf.page())), page, "{seek:?}");
+            }
+            levels = wait_for(&pool, || pool.shared(tree.root).map(|root| root.view().u8(6)).map_err(root_miss));
+        }
+        assert!(levels >= 3);
+    }
+}

@@ -143,6 +143,7 @@ impl<S: PageStore> Writer<'_, S> {
         let right = right_guard.page();
         let prefix = self.open(parent, parent_guard.bytes())?.prefix_len();
         let suffix = &drafts.separator[prefix..];
+        let node = self.open(page, left_guard.bytes())?;
         match edit::insert(&mut parent_guard, self.tree.id, index + 1, suffix, Entry::Child(right)) {
             Ok(true) => {}
             failed => {
@@ -150,8 +151,7 @@ impl<S: PageStore> Writer<'_, S> {
                 return Err(corrupt(parent, failed.err().unwrap_or("a page's room is not what its header says")));
             }
         }
-        if drafts.left.is_leaf() {
-            let node = self.open(page, left_guard.bytes())?;
+        if node.is_leaf() {
             observer.moved(page, right, &drafts.separator, node.upper_fence());
         }
         drafts.right.install(&mut right_guard, right);
