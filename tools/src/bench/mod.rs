@@ -1,0 +1,155 @@
+//! `ashlar bench`: workloads on a database of its own, every read checked.
+//!
+//! ```text
+//!   place  the database: made, kept or removed; what is in it ──┐
+//!   data   keys and values from numbers, and checking them ─────┼─> workloads ──> run (threads, clock, latencies) ──> report
+//!   zipf   skewed choices ──────────────────────────────────────┘
+//! ```
+//!
+//! 1. The data set is a function of its size: no two runs differ in it, and any value can be checked without a copy.
+//! 2. A read that gives anything else than was written ends the run, with exit status 1.
+
+mod data;
+mod place;
+mod report;
+mod run;
+mod workloads;
+mod zipf;
+
+use crate::cli::OpenArgs;
+use crate::error::{Error, Outcome, Result};
+use crate::output::Output;
+use clap::ValueEnum;
+use place::Place;
+use std::path::PathBuf;
+
+const AFTER: &str = "Workloads:
+  load-seq, load-rand   insert N entries in sorted or random order, in transactions of 1000, durable at the end
+  get-rand, get-zipf    point reads of random keys, evenly or skewed (zipf 0.99)
+  get-many              point reads in batches of 64
+  scan-full, scan-100   everything in order; 100 entries from a random start
+  put-sync              one durable single-key commit at a time
+  put-async             single-key commits, durable within 100 ms
+  update-rand           read a random key, write it changed
+  blob                  put values of 1 MiB, then get them in random order
+
+Examples:
+  ashlar bench --workload load-rand,get-rand,scan-full
+  ashlar bench --dir /mnt/nvme --workload all --n 20000000 --cache-mb 256 --threads 8 --keep
+  ashlar bench --workload put-sync --threads 16 --seconds 30 --json
+
+Keys have 16 bytes. MB/s counts keys and values (10^6 bytes). A latency is that of one operation: a transaction, a read, a scan; it
+includes checking what was read. The database is DIR/ashlar-bench: removed afterwards unless --keep; one that is there is used again.
+
+Exit status 1: a read gave something else than was written.";
+
+/// Measure workloads on a database made for it
+#[derive(clap::Args, Debug)]
+#[command(after_help = AFTER)]
+pub(crate) struct Args {
+    /// The directory in which the database ashlar-bench is made
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    dir: PathBuf,
+    /// What to run, one after the other; "all" for everything
+    #[arg(short, long, value_name = "NAME", required = true, value_delimiter = ',', ignore_case = true)]
+    workload: Vec<Choice>,
+    /// Entries of the data set; of blob: 256 unless given [default: 1000000]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    n: Option<u64>,
+    /// Threads
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: u32,
+    /// How long each workload that has no end of its own runs, in seconds
+    #[arg(short, long, default_value_t = 10.0, value_parser = seconds)]
+    seconds: f64,
+    /// Bytes of a value, from 16 on [default: 100; blob: 1048576]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
+    value_size: Option<u64>,
+    /// Bytes of a page: 4096, 8192, 16384, 32768 or 65536 [default: 8192]
+    #[arg(long, value_name = "BYTES", value_parser = crate::cli::page_size)]
+    page_size: Option<usize>,
+    /// Entries of a transaction of load-*, reads of a batch of get-many [default: 1000 and 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch: Option<u32>,
+    /// Durability of commits of load-*, update-rand and blob [default: eventual, durable at the end]
+    #[arg(long, value_enum)]
+    durability: Option<DurabilityArg>,
+    /// Leave the database in place
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    open: OpenArgs,
+}
+
+/// What `--durability` can say.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum DurabilityArg {
+    /// Each commit survives power loss when it returns
+    Immediate,
+    /// Durable within 100 ms, and at the end
+    Eventual,
+}
+
+/// What `--workload` can say.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Choice {
+    LoadSeq,
+    LoadRand,
+    GetRand,
+    GetZipf,
+    GetMany,
+    ScanFull,
+    #[value(name = "scan-100")]
+    Scan100,
+    PutSync,
+    PutAsync,
+    UpdateRand,
+    Blob,
+    All,
+}
+
+impl Choice {
+    const EACH: [Choice; 11] = [
+        Choice::LoadSeq,
+        Choice::LoadRand,
+        Choice::GetRand,
+        Choice::GetZipf,
+        Choice::GetMany,
+        Choice::ScanFull,
+        Choice::Scan100,
+        Choice::PutSync,
+        Choice::PutAsync,
+        Choice::UpdateRand,
+        Choice::Blob,
+    ];
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s <= 1e6 => Ok(s),
+        _ => Err("it must be a number above 0".into()),
+    }
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    let chosen = if args.workload.contains(&Choice::All) { Choice::EACH.to_vec() } else { args.workload.clone() };
+    let mut place = Place::find(args, out)?;
+    let outcome = report::heading(out).and_then(|()| chosen.iter().try_for_each(|choice| {
+        let measured = workloads::run(*choice, args, &mut place, out)?;
+        measured.iter().try_for_each(|m| report::show(m, out))?;
+        out.flush()
+    }));
+    // Also after an error: what was made for this run goes, unless it is to stay.
+    let left = place.leave(args.keep);
+    outcome.and(left.map(|()| Outcome::Done))
+}
+
+/// Data that is not as it was written.
+fn wrong(what: String) -> Error {
+    Error::Wrong(format!("the database has returned wrong data: {what}; keep it and report this"))
+}

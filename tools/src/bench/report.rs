@@ -1,0 +1,120 @@
+//! What a workload has measured, in words and as JSON.
+
+use super::run::Sample;
+use crate::error::Result;
+use crate::output::Output;
+use crate::units::{bytes, count, rate, time};
+use ashlardb::Stats;
+use serde_json::json;
+use std::time::Duration;
+
+/// The measurement of one workload.
+pub(super) struct Measured {
+    pub(super) name: String,
+    pub(super) threads: usize,
+    pub(super) sample: Sample,
+    pub(super) engine: Delta,
+}
+
+/// What the engine has done meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Delta {
+    commits: u64,
+    flushes: u64,
+    log_bytes: u64,
+    pages_read: u64,
+    bytes_read: u64,
+    pages_written: u64,
+    bytes_written: u64,
+    evictions: u64,
+    copies: u64,
+    waits: u64,
+    checkpoints: u64,
+    checkpoint_time: Duration,
+    data_bytes: u64,
+}
+
+impl Delta {
+    /// Of the counters between two moments.
+    pub(super) fn between(before: &Stats, after: &Stats) -> Delta {
+        let (log_before, log_after) = (before.log.unwrap_or_default(), after.log.unwrap_or_default());
+        Delta {
+            commits: after.commits - before.commits,
+            flushes: log_after.flushes - log_before.flushes,
+            log_bytes: log_after.bytes_written - log_before.bytes_written,
+            pages_read: after.pages_read - before.pages_read,
+            bytes_read: after.bytes_read - before.bytes_read,
+            pages_written: after.pages_written - before.pages_written,
+            bytes_written: after.bytes_written - before.bytes_written,
+            evictions: after.pool.evictions - before.pool.evictions,
+            copies: after.pool.copies - before.pool.copies,
+            waits: after.pool.waits_for_frames - before.pool.waits_for_frames,
+            checkpoints: after.checkpoints - before.checkpoints,
+            checkpoint_time: after.checkpoint_time.saturating_sub(before.checkpoint_time),
+            data_bytes: after.space.file,
+        }
+    }
+
+    fn line(&self) -> String {
+        let mut parts = Vec::new();
+        if self.commits > 0 {
+            let group = self.commits as f64 / self.flushes.max(1) as f64;
+            parts.push(format!("{} commits in {} flushes ({group:.1} each, {})", count(self.commits), count(self.flushes), bytes(self.log_bytes)));
+        }
+        parts.push(format!("read {} pages ({})", count(self.pages_read), bytes(self.bytes_read)));
+        if self.pages_written > 0 {
+            parts.push(format!("wrote {} ({})", count(self.pages_written), bytes(self.bytes_written)));
+        }
+        for (n, what) in [(self.evictions, "evicted"), (self.copies, "copied"), (self.waits, "waits for a frame")] {
+            if n > 0 {
+                parts.push(format!("{} {what}", count(n)));
+            }
+        }
+        if self.checkpoints > 0 {
+            parts.push(format!("{} checkpoints ({})", count(self.checkpoints), time(self.checkpoint_time)));
+        }
+        parts.push(format!("data {}", bytes(self.data_bytes)));
+        parts.join(", ")
+    }
+}
+
+/// The columns' names.
+pub(super) fn heading(out: &mut Output) -> Result<()> {
+    if out.is_json() {
+        return Ok(());
+    }
+    out.line(format_args!(
+        "{:<12}{:>7}{:>12}{:>10}{:>11}{:>11}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "workload", "threads", "operations", "time", "ops/s", "entries/s", "MB/s", "p50", "p99", "p99.9", "max"
+    ))
+}
+
+/// A measurement.
+pub(super) fn show(measured: &Measured, out: &mut Output) -> Result<()> {
+    let Measured { name, threads, sample, engine } = measured;
+    let quantile = |q: f64| sample.latency.value_at_quantile(q);
+    let (p50, p99, p999, max) = (quantile(0.5), quantile(0.99), quantile(0.999), sample.latency.max());
+    let megabytes = sample.rate(sample.moved.bytes) / 1e6;
+    if out.is_json() {
+        return out.object(&json!({
+            "workload": name, "threads": threads, "operations": sample.ops, "entries": sample.moved.entries,
+            "bytes": sample.moved.bytes, "seconds": sample.elapsed.as_secs_f64(), "ops_per_s": sample.rate(sample.ops),
+            "entries_per_s": sample.rate(sample.moved.entries), "mb_per_s": megabytes,
+            "latency_ns": { "p50": p50, "p99": p99, "p99_9": p999, "max": max, "mean": sample.latency.mean() },
+            "engine": {
+                "commits": engine.commits, "log_flushes": engine.flushes, "log_bytes": engine.log_bytes,
+                "pages_read": engine.pages_read, "bytes_read": engine.bytes_read, "pages_written": engine.pages_written,
+                "bytes_written": engine.bytes_written, "evictions": engine.evictions, "frozen_copies": engine.copies,
+                "frame_waits": engine.waits, "checkpoints": engine.checkpoints,
+                "checkpoint_seconds": engine.checkpoint_time.as_secs_f64(), "data_bytes": engine.data_bytes,
+            },
+        }));
+    }
+    let t = |nanos| time(Duration::from_nanos(nanos));
+    out.line(format_args!(
+        "{name:<12}{threads:>7}{:>12}{:>10}{:>11}{:>11}{megabytes:>10.1}{:>10}{:>10}{:>10}{:>10}",
+        count(sample.ops), time(sample.elapsed), rate(sample.rate(sample.ops)), rate(sample.rate(sample.moved.entries)),
+        t(p50), t(p99), t(p999), t(max)
+    ))?;
+    out.line(format_args!("            {}", engine.line()))
+}

@@ -1,0 +1,135 @@
+//! Runs operations in threads against the clock, and keeps their latencies.
+
+use crate::error::{Error, Result};
+use ashlar_disk::sync::{Mutex, now, spawn};
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What an operation has moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Amount {
+    pub(super) entries: u64,
+    /// Bytes of keys and values.
+    pub(super) bytes: u64,
+}
+
+/// What one thread does, again and again: an operation, or none when it has done all its work.
+pub(super) type Worker = Box<dyn FnMut() -> Result<Option<Amount>> + Send>;
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub(super) ops: u64,
+    pub(super) moved: Amount,
+    pub(super) elapsed: Duration,
+    /// In nanoseconds, an operation each.
+    pub(super) latency: Histogram<u64>,
+}
+
+impl Sample {
+    fn empty() -> Result<Sample> {
+        let latency = Histogram::new(3).map_err(|e| Error::Usage(e.to_string()))?;
+        Ok(Sample { ops: 0, moved: Amount::default(), elapsed: Duration::ZERO, latency })
+    }
+
+    fn add(&mut self, amount: Amount, time: Duration) {
+        self.ops += 1;
+        self.moved.entries += amount.entries;
+        self.moved.bytes += amount.bytes;
+        self.latency.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn merge(&mut self, other: &Sample) -> Result<()> {
+        self.ops += other.ops;
+        self.moved.entries += other.moved.entries;
+        self.moved.bytes += other.moved.bytes;
+        self.latency.add(&other.latency).map_err(|e| Error::Usage(e.to_string()))
+    }
+
+    /// In a second.
+    pub(super) fn rate(&self, amount: u64) -> f64 {
+        amount as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Runs each worker in a thread of its own until it has no more to do or `limit` has passed, then `end` (which counts, too). The
+/// first error ends all.
+pub(super) fn run(workers: Vec<Worker>, limit: Option<Duration>, end: impl FnOnce() -> Result<()>) -> Result<Sample> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let start = now();
+    let mut threads = Vec::new();
+    for (index, worker) in workers.into_iter().enumerate() {
+        let (their_stop, their_outcomes) = (stop.clone(), outcomes.clone());
+        let body = move || {
+            let outcome = work(worker, limit.map(|limit| start + limit), &their_stop);
+            their_outcomes.lock().push(outcome);
+        };
+        match spawn(&format!("bench-{index}"), body) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                stop.store(true, Relaxed);
+                return Err(error.into());
+            }
+        }
+    }
+    threads.into_iter().try_for_each(|thread| thread.join())?;
+    let mut whole = Sample::empty()?;
+    for outcome in outcomes.lock().drain(..) {
+        whole.merge(&outcome?)?;
+    }
+    end()?;
+    whole.elapsed = now() - start;
+    Ok(whole)
+}
+
+fn work(mut worker: Worker, until: Option<Duration>, stop: &AtomicBool) -> Result<Sample> {
+    let mut sample = Sample::empty()?;
+    let mut before = now();
+    while !stop.load(Relaxed) && until.is_none_or(|until| before < until) {
+        match worker() {
+            Ok(Some(amount)) => {
+                // One look at the clock an operation: it ends where the next begins.
+                let after = now();
+                sample.add(amount, after - before);
+                before = after;
+            }
+            Ok(None) => break,
+            Err(error) => {
+                stop.store(true, Relaxed);
+                return Err(error);
+            }
+        }
+    }
+    Ok(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counting(n: u64) -> Worker {
+        let mut left = n;
+        Box::new(move || {
+            left = left.saturating_sub(1);
+            Ok((left > 0).then_some(Amount { entries: 2, bytes: 10 }))
+        })
+    }
+
+    #[test]
+    fn all_that_workers_do_is_counted() {
+        let sample = run(vec![counting(5), counting(3)], None, || Ok(())).unwrap();
+        assert_eq!((sample.ops, sample.moved, sample.latency.len()), (6, Amount { entries: 12, bytes: 60 }, 6));
+    }
+
+    #[test]
+    fn time_and_errors_end_it() {
+        let endless = || -> Worker { Box::new(|| Ok(Some(Amount::default()))) };
+        let sample = run(vec![endless()], Some(Duration::from_millis(20)), || Ok(())).unwrap();
+        assert!(sample.ops > 0 && sample.elapsed >= Duration::from_millis(20));
+        let failing: Worker = Box::new(|| Err(Error::Wrong("as intended".into())));
+        assert!(run(vec![endless(), failing], None, || Ok(())).unwrap_err().to_string().contains("as intended"));
+    }
+}
