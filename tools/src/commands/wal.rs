@@ -88,6 +88,7 @@ fn reason(why: LogEnd) -> &'static str {
         LogEnd::Leftover => "what stands behind it is older and of another place",
         LogEnd::Torn => "the flush behind it is not whole and was never confirmed",
         LogEnd::OlderIncarnation(_) => "the flush behind it is left over from before a crash",
+        _ => "for a reason unknown here",
     }
 }
 
