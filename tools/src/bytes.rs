@@ -21,11 +21,14 @@ impl HexArg {
             return Ok(given.as_bytes().to_vec());
         }
         from_hex(given.as_bytes()).ok_or_else(|| {
-            Error::Usage(format!("the {what} \"{}\" is not an even number of hex digits, as --hex wants", given.as_bytes().escape_ascii()))
+            Error::Usage(format!(
+                "the {what} \"{}\" is not an even number of hex digits, as --hex wants",
+                given.as_bytes().escape_ascii()
+            ))
         })
     }
 
-    /// As text for people: printable ASCII as it is, `\xx` for the rest, `\\` for a backslash; or hex.
+    /// As text for people: printable ASCII as it is, `\xx` for the rest and the backslash; or hex.
     pub(crate) fn show(self, bytes: &[u8]) -> String {
         if self.hex {
             return to_hex(bytes);
@@ -74,7 +77,7 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_so_that_no_two_look_alike() {
-        assert_eq!([PLAIN.show(b"a\\\n"), HEX.show(b"a\\\n")], ["a\\\\\\0a", "615c0a"]);
+        assert_eq!([PLAIN.show(b"a\\\n"), HEX.show(b"a\\\n")], ["a\\5c\\0a", "615c0a"]);
         let mut object = Map::new();
         PLAIN.put(&mut object, "key", "ä".as_bytes());
         PLAIN.put(&mut object, "value", b"\xff");

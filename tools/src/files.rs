@@ -69,7 +69,9 @@ impl DatabaseFiles {
 fn open_data(fs: &Arc<dyn Fs>, path: &Path, args: &OpenArgs) -> Result<Arc<dyn File>> {
     let how = |block| OpenHow { access: Access::Read, create: Create::Never, mode: args.io_mode(), block };
     match fs.open(path, &how(BlockSize::MIN)) {
-        Err(ashlar_disk::Error::Alignment { needed, .. }) => Ok(fs.open(path, &how(BlockSize::new(needed).unwrap_or(BlockSize::MIN)))?),
+        Err(ashlar_disk::Error::Alignment { needed, .. }) => {
+            Ok(fs.open(path, &how(BlockSize::new(needed).unwrap_or(BlockSize::MIN)))?)
+        }
         outcome => Ok(outcome?),
     }
 }

@@ -68,6 +68,7 @@ fn no_keyspace(db: &Database, name: &str) -> Error {
     if names.len() > SHOWN {
         there.push_str(", …");
     }
-    let remedy = if names.is_empty() { "the database has none yet".to_owned() } else { format!("there are {there}: name one with -k") };
+    let remedy =
+        if names.is_empty() { "the database has none yet".to_owned() } else { format!("there are {there}: name one with -k") };
     Error::Usage(format!("there is no keyspace {name:?} in {}: {remedy}", db.path().display()))
 }

@@ -35,11 +35,13 @@ const AFTER: &str = "Workloads:
 
 Examples:
   ashlar bench --workload load-rand,get-rand,scan-full
-  ashlar bench --dir /mnt/nvme --workload all --n 20000000 --cache-mb 256 --threads 8 --keep
+  ashlar bench --dir /mnt/nvme -w all --n 20000000 --cache-mb 256 --threads 8 --keep
   ashlar bench --workload put-sync --threads 16 --seconds 30 --json
 
-Keys have 16 bytes. MB/s counts keys and values (10^6 bytes). A latency is that of one operation: a transaction, a read, a scan; it
-includes checking what was read. The database is DIR/ashlar-bench: removed afterwards unless --keep; one that is there is used again.
+Keys have 16 bytes. MB/s counts keys and values (10^6 bytes). A latency is that of one operation:
+a transaction, a read, a scan; it includes checking what was read. Read workloads load the data set
+first, unmeasured, if it is not there. The database is DIR/ashlar-bench: removed afterwards unless
+--keep; one that is there is used again.
 
 Exit status 1: a read gave something else than was written.";
 
@@ -138,12 +140,14 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Runs it.
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let chosen = if args.workload.contains(&Choice::All) { Choice::EACH.to_vec() } else { args.workload.clone() };
-    let mut place = Place::find(args, out)?;
-    let outcome = report::heading(out).and_then(|()| chosen.iter().try_for_each(|choice| {
-        let measured = workloads::run(*choice, args, &mut place, out)?;
-        measured.iter().try_for_each(|m| report::show(m, out))?;
-        out.flush()
-    }));
+    let mut place = Place::find(args)?;
+    let outcome = report::heading(out).and_then(|()| {
+        chosen.iter().try_for_each(|choice| {
+            let measured = workloads::run(*choice, args, &mut place, out)?;
+            measured.iter().try_for_each(|m| report::show(m, out))?;
+            out.flush()
+        })
+    });
     // Also after an error: what was made for this run goes, unless it is to stay.
     let left = place.leave(args.keep);
     outcome.and(left.map(|()| Outcome::Done))

@@ -7,7 +7,6 @@
 use super::Args;
 use super::data;
 use crate::error::{Error, Result};
-use crate::output::Output;
 use ashlardb::{Create, Database, Keyspace};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +32,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Finds out whether there is one.
-    pub(super) fn find(args: &Args, _out: &Output) -> Result<Place> {
+    pub(super) fn find(args: &Args) -> Result<Place> {
         if !args.dir.is_dir() {
             return Err(Error::Usage(format!("{} is no directory: make it, or name another with --dir", args.dir.display())));
         }
@@ -78,7 +77,9 @@ impl Place {
     pub(super) fn fresh(&mut self) -> Result<Database> {
         if self.db.is_some() && !self.ours {
             let path = self.path.display();
-            return Err(Error::Usage(format!("{path} is there already, but a load needs a new database: remove it, or name another --dir")));
+            return Err(Error::Usage(format!(
+                "{path} is there already, but a load needs a new database: remove it, or name another --dir"
+            )));
         }
         self.remove()?;
         self.open(Create::Always).cloned()
@@ -103,9 +104,9 @@ impl Place {
                 let remedy = format!("pass --n {n} --value-size {value_len}, remove it, or name another --dir");
                 Err(Error::Usage(format!("{path} holds {n} entries with values of {value_len} bytes: {remedy}")))
             }
-            None if db.existing_keyspace(DATA)?.is_some() => {
-                Err(Error::Usage(format!("{path} holds a data set that was not loaded to its end: remove it, or name another --dir")))
-            }
+            None if db.existing_keyspace(DATA)?.is_some() => Err(Error::Usage(format!(
+                "{path} holds a data set that was not loaded to its end: remove it, or name another --dir"
+            ))),
             None => Ok(None),
         }
     }

@@ -59,7 +59,12 @@ impl Delta {
         let mut parts = Vec::new();
         if self.commits > 0 {
             let group = self.commits as f64 / self.flushes.max(1) as f64;
-            parts.push(format!("{} commits in {} flushes ({group:.1} each, {})", count(self.commits), count(self.flushes), bytes(self.log_bytes)));
+            parts.push(format!(
+                "{} commits in {} flushes ({group:.1} each, {})",
+                count(self.commits),
+                count(self.flushes),
+                bytes(self.log_bytes)
+            ));
         }
         parts.push(format!("read {} pages ({})", count(self.pages_read), bytes(self.bytes_read)));
         if self.pages_written > 0 {
@@ -113,8 +118,14 @@ pub(super) fn show(measured: &Measured, out: &mut Output) -> Result<()> {
     let t = |nanos| time(Duration::from_nanos(nanos));
     out.line(format_args!(
         "{name:<12}{threads:>7}{:>12}{:>10}{:>11}{:>11}{megabytes:>10.1}{:>10}{:>10}{:>10}{:>10}",
-        count(sample.ops), time(sample.elapsed), rate(sample.rate(sample.ops)), rate(sample.rate(sample.moved.entries)),
-        t(p50), t(p99), t(p999), t(max)
+        count(sample.ops),
+        time(sample.elapsed),
+        rate(sample.rate(sample.ops)),
+        rate(sample.rate(sample.moved.entries)),
+        t(p50),
+        t(p99),
+        t(p999),
+        t(max)
     ))?;
     out.line(format_args!("            {}", engine.line()))
 }

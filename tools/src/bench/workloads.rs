@@ -112,15 +112,12 @@ impl Bench<'_> {
 
     /// The data set; loaded first, if it is not there.
     fn loaded(&self, place: &mut Place) -> Result<Keyspace> {
-        match place.loaded(self.set)? {
-            Some(data) => Ok(data),
-            None => {
-                self.fill(Choice::LoadRand, place)?;
-                // Measured without the work that the load has left over.
-                place.database()?.checkpoint()?;
-                place.data()
-            }
+        if place.loaded(self.set)?.is_none() {
+            self.fill(Choice::LoadRand, place)?;
         }
+        // Measured without the work that a load has left over.
+        place.database()?.checkpoint()?;
+        place.data()
     }
 
     fn on_data(&self, choice: Choice, data: &Keyspace) -> Result<Measured> {
@@ -158,7 +155,9 @@ impl Bench<'_> {
 
     fn blob(&self, place: &mut Place) -> Result<Vec<Measured>> {
         let blobs = place.database()?.keyspace("blobs")?;
-        blobs.clear()?;
+        if !blobs.is_empty()? {
+            blobs.clear()?;
+        }
         let (set, threads, durability) = (self.set, u64::from(self.args.threads), self.durability());
         let put = self.measure("blob put".into(), blobs.database(), self.args.threads, None, |thread| {
             let (blobs, mut value) = (blobs.clone(), Vec::new());

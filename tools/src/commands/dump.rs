@@ -19,8 +19,9 @@ const AFTER: &str = "Examples:
   ashlar dump orders | db_load copy.db
   ashlar dump orders --mapsize 1073741824 | mdb_load copy
 
-The format is that of db_dump and mdb_dump. With -k or -a each keyspace is a named database of the dump (LMDB and Berkeley DB load
-it as one); with neither, keyspace \"default\" is dumped as the unnamed one. LMDB takes no empty keys, and keys of at most 511 bytes.";
+The format is that of db_dump and mdb_dump. With -k or -a each keyspace is a named database of the
+dump, and LMDB and Berkeley DB load it as one; with neither, keyspace \"default\" is dumped as the
+unnamed one. LMDB takes no empty keys, and keys of at most 511 bytes.";
 
 /// Write keyspaces as text in the format of db_dump and mdb_dump
 #[derive(clap::Args, Debug)]

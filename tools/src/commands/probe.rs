@@ -3,14 +3,16 @@
 use crate::error::{Outcome, Result};
 use crate::output::Output;
 use crate::units;
-use ashlar_disk::real::{FoundBy, SyncMethod};
 use ashlar_disk::real::probe::{DirectIo, Probe, probe};
+use ashlar_disk::real::{FoundBy, SyncMethod};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Find out what direct I/O can do at a path
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Leaves nothing behind; takes up to half a second.\n\nExit status 1: a database can't be made there as it is.")]
+#[command(
+    after_help = "Leaves nothing behind; takes up to half a second.\n\nExit status 1: a database can't be made there as it is."
+)]
 pub(crate) struct Args {
     /// A directory in which a database may be made; or a file or block device, which is only read
     path: PathBuf,
@@ -47,7 +49,10 @@ fn lines(p: &Probe) -> Vec<(&'static str, String)> {
     match &p.sync_costs {
         Ok(costs) => {
             let (dsync, fdatasync) = (units::time(costs.dsync), units::time(costs.fdatasync));
-            lines.push(("durable write", format!("RWF_DSYNC {dsync}, write and fdatasync {fdatasync}: {}", method_name(costs.best()))));
+            lines.push((
+                "durable write",
+                format!("RWF_DSYNC {dsync}, write and fdatasync {fdatasync}: {}", method_name(costs.best())),
+            ));
         }
         Err(error) => lines.push(("durable write", format!("not measured: {error}"))),
     }

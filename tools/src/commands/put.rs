@@ -16,7 +16,8 @@ const AFTER: &str = "Examples:
   date | ashlar put orders today --file -
   ashlar put orders --hex 6164 00ff
 
-The value is durable when the command ends with status 0. The database and the keyspace are made if missing.";
+The value is durable when the command ends with status 0. The database and the keyspace are made
+if missing.";
 
 /// Put a value under a key, replacing what was there
 #[derive(clap::Args, Debug)]

@@ -16,8 +16,9 @@ const AFTER: &str = "Examples:
   ashlar scan orders --from 2024 --to 2025 --reverse
   ashlar scan orders --json                          one object a line
 
-An entry is a line: the key, a tab, the value; printable ASCII as it is, \\\\ for a backslash, \\xx (hex) for any other byte.
-With --json, bytes that are no text (UTF-8) stand as hex in \"key_hex\" and \"value_hex\".";
+An entry is a line: the key, a tab, the value; printable ASCII as it is, \\xx (hex) for any other
+byte and the backslash. With --json, bytes that are no text (UTF-8) stand as hex in \"key_hex\" and
+\"value_hex\".";
 
 /// Print entries in order of their keys
 #[derive(clap::Args, Debug)]

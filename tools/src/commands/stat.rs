@@ -73,16 +73,36 @@ impl State {
         let mut line = |name: &str, text: String| lines.push(format!("{name:<12}{text}"));
         line("database", format!("{}, uuid {}", dir.display(), to_hex(&s.uuid)));
         line("units", format!("page {}, block {}, keys up to {} bytes", s.page_size, s.block_size.bytes(), self.key_len_max));
-        line("data", format!("{}: {} in use, {} free, {} pages", bytes(self.files.data_len), bytes(used), bytes(space.free), count(space.pages)));
+        line(
+            "data",
+            format!(
+                "{}: {} in use, {} free, {} pages",
+                bytes(self.files.data_len),
+                bytes(used),
+                bytes(space.free),
+                count(space.pages)
+            ),
+        );
         let (segments, segment_bytes) = self.segments;
-        line("log", format!("{} in {}, {}", counted(segments, "segment", "segments"), self.files.wal_dir.display(), bytes(segment_bytes)));
+        line(
+            "log",
+            format!("{} in {}, {}", counted(segments, "segment", "segments"), self.files.wal_dir.display(), bytes(segment_bytes)),
+        );
         line("", format!("from {} (C) to {}: {}", s.replay_from, self.log.end, self.log.why));
         let replay = counted(self.stats.replayed, "commit", "commits");
         line("checkpoint", format!("{}, of all commits up to {}; {replay} to replay behind it", s.checkpoint, s.last_commit));
         line("opens", format!("{} for writing", s.incarnation));
         let (frames, touched) = (pool.frames as u64 * pool.page_size as u64, pool.frames_used as u64 * pool.page_size as u64);
-        line("cache", format!("{}, {} touched; {} read, {} evicted since the open", bytes(frames), bytes(touched),
-            counted(self.stats.pages_read, "page", "pages"), count(pool.evictions)));
+        line(
+            "cache",
+            format!(
+                "{}, {} touched; {} read, {} evicted since the open",
+                bytes(frames),
+                bytes(touched),
+                counted(self.stats.pages_read, "page", "pages"),
+                count(pool.evictions)
+            ),
+        );
         let residue = self.residue.map_or_else(|| "this kernel can't tell".into(), |n| counted(n, "page", "pages"));
         line("page cache", format!("{residue} of data in the kernel's page cache"));
         line("queue", self.stats.queue.into());
@@ -95,7 +115,8 @@ impl State {
 
     fn object(&self, dir: &Path) -> Value {
         let (s, space, pool) = (&self.files.superblock, self.stats.space, &self.stats.pool);
-        let keyspaces: Vec<Value> = self.keyspaces.iter().map(|(name, entries)| json!({ "name": name, "entries": entries })).collect();
+        let keyspaces: Vec<Value> =
+            self.keyspaces.iter().map(|(name, entries)| json!({ "name": name, "entries": entries })).collect();
         json!({
             "directory": dir.display().to_string(),
             "uuid": to_hex(&s.uuid),

@@ -9,8 +9,9 @@ use ashlardb::verify::{Finding, Report};
 use serde_json::json;
 use std::path::PathBuf;
 
-const AFTER: &str = "Reads and checks all that the last durable checkpoint names, from the device: superblocks, page map, every page and
-large value, the order of keys, that each block has one owner, and the log. Writes nothing.
+const AFTER: &str = "Reads and checks all that the last durable checkpoint names, from the device: superblocks, page
+map, every page and large value, the order of keys, that each block has one owner, and the log.
+Writes nothing.
 
 With --json: an object for each finding, then one with the totals.
 

@@ -9,8 +9,8 @@ use ashlar_wal::{FlushInfo, LogEnd, Lsn};
 use serde_json::json;
 use std::path::PathBuf;
 
-const AFTER: &str = "The database is not opened and nothing is recovered, so this works where an open fails. Positions (LSN) are bytes \
-in an endless log; replay starts at C, the start of the log that a checkpoint still needs.
+const AFTER: &str = "The database is not opened and nothing is recovered, so this works where an open fails. Positions
+(LSN) are bytes in an endless log; replay starts at C, the first that the checkpoint still needs.
 
 Exit status 1: a part of the log that had been confirmed is damaged.";
 
@@ -95,7 +95,10 @@ fn reason(why: LogEnd) -> &'static str {
 fn flushes(args: &Args, files: &DatabaseFiles, out: &mut Output) -> Result<Found> {
     let segment = |lsn: Lsn| lsn.0 / files.superblock.segment_size;
     if !args.summary && !out.is_json() {
-        out.line(format_args!("{:>14} {:>10} {:>10} {:>11} {:>14}  first record", "flush at", "bytes", "segment", "incarnation", "durable"))?;
+        out.line(format_args!(
+            "{:>14} {:>10} {:>10} {:>11} {:>14}  first record",
+            "flush at", "bytes", "segment", "incarnation", "durable"
+        ))?;
     }
     follow(files, |flush| {
         if args.summary {
@@ -110,7 +113,10 @@ fn flushes(args: &Args, files: &DatabaseFiles, out: &mut Output) -> Result<Found
         }
         let first = first.map_or("none begins in it".into(), |lsn| lsn.to_string());
         let (lsn, segment) = (flush.lsn.0, segment(flush.lsn));
-        out.line(format_args!("{lsn:>14} {:>10} {segment:>10} {:>11} {:>14}  {first}", flush.length, flush.incarnation, flush.durable.0))
+        out.line(format_args!(
+            "{lsn:>14} {:>10} {segment:>10} {:>11} {:>14}  {first}",
+            flush.length, flush.incarnation, flush.durable.0
+        ))
     })
 }
 

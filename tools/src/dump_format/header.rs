@@ -16,9 +16,33 @@ use super::line;
 
 /// Keywords that say how another program kept its data.
 const IGNORED: [&str; 27] = [
-    "mapsize", "mapaddr", "maxreaders", "db_pagesize", "db_lorder", "bt_minkey", "bt_maxkey", "chksum", "h_ffactor", "h_nelem",
-    "re_len", "re_pad", "re_delim", "extentsize", "recnum", "renumber", "heap_gbytes", "heap_bytes", "heap_regionsize", "reversekey",
-    "integerkey", "dupfixed", "integerdup", "reversedup", "nodupdata", "read_only", "flags",
+    "mapsize",
+    "mapaddr",
+    "maxreaders",
+    "db_pagesize",
+    "db_lorder",
+    "bt_minkey",
+    "bt_maxkey",
+    "chksum",
+    "h_ffactor",
+    "h_nelem",
+    "re_len",
+    "re_pad",
+    "re_delim",
+    "extentsize",
+    "recnum",
+    "renumber",
+    "heap_gbytes",
+    "heap_bytes",
+    "heap_regionsize",
+    "reversekey",
+    "integerkey",
+    "dupfixed",
+    "integerdup",
+    "reversedup",
+    "nodupdata",
+    "read_only",
+    "flags",
 ];
 
 /// What a header says.

@@ -23,8 +23,7 @@ pub(super) fn encode(format: Format, bytes: &[u8], out: &mut Vec<u8>) {
 pub(crate) fn encode_print(bytes: &[u8], out: &mut Vec<u8>) {
     for &byte in bytes {
         match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b' '..=b'~' => out.push(byte),
+            b' '..=b'~' if byte != b'\\' => out.push(byte),
             _ => {
                 out.push(b'\\');
                 push_hex(byte, out);
@@ -83,7 +82,7 @@ fn escaped(line: &[u8], at: usize) -> Result<u8, Fault> {
     value().map_err(|_| Fault {
         column: at + 1,
         what: "a backslash must be followed by another one or by two hex digits \
-               (older mdb_dump -p writes single backslashes: dump without -p there)"
+               (mdb_dump -p writes single backslashes: dump without -p there)"
             .into(),
     })
 }
@@ -115,14 +114,14 @@ mod tests {
     fn bytes_look_as_the_other_programs_write_them() {
         let bytes = b"\0\xff\n~ \\\r";
         assert_eq!(encoded(Format::ByteValue, bytes), "00ff0a7e205c0d");
-        assert_eq!(encoded(Format::Print, bytes), "\\00\\ff\\0a~ \\\\\\0d");
+        assert_eq!(encoded(Format::Print, bytes), "\\00\\ff\\0a~ \\5c\\0d");
         assert_eq!(encoded(Format::Print, b""), "");
     }
 
     #[test]
-    fn uppercase_digits_and_raw_bytes_are_taken() {
+    fn uppercase_digits_doubled_backslashes_and_raw_bytes_are_taken() {
         assert_eq!(decoded(Format::ByteValue, " 6A6a"), Ok(b"jj".to_vec()));
-        assert_eq!(decoded(Format::Print, " \\FF\u{e9}"), Ok(b"\xff\xc3\xa9".to_vec()));
+        assert_eq!(decoded(Format::Print, " \\FF\u{e9}\\\\5c"), Ok(b"\xff\xc3\xa9\\5c".to_vec()));
     }
 
     #[test]

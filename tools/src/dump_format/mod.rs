@@ -17,8 +17,10 @@
 //! 1. `db_load` reads uppercase hex digits wrongly and refuses keywords that it doesn't know, `mapsize` among them; `mdb_load`
 //!    ignores what it doesn't know, but fails beyond its default map size if no `mapsize` is given.
 //! 2. `db_dump` escapes the name after `database=` as `print` does, in either format; `mdb_dump` writes it as it is.
-//! 3. Older `mdb_dump -p` doesn't escape backslashes, so its output can't be told from escapes: dump without `-p` there.
-//! 4. LMDB takes no empty keys, and keys of at most 511 bytes.
+//! 3. Both take a backslash as two or as `\5c`; `db_dump -p` writes two. But `mdb_load` mistakes two that follow another escape on
+//!    the same line for another byte. So `\5c` is written here.
+//! 4. `mdb_dump -p` writes a single backslash, which can't be told from an escape: dump without `-p` there.
+//! 5. LMDB takes no empty keys, and keys of at most 511 bytes.
 
 mod header;
 mod line;
@@ -36,7 +38,7 @@ pub(crate) use writer::DumpWriter;
 pub(crate) enum Format {
     /// Two lowercase hex digits a byte.
     ByteValue,
-    /// Printable ASCII as it is, a backslash doubled, any other byte as a backslash and two lowercase hex digits.
+    /// Printable ASCII as it is; any other byte, and the backslash, as a backslash and two lowercase hex digits.
     Print,
 }
 

@@ -9,10 +9,10 @@
 //! 1. Whatever the input, it ends in events or in one error that names line and column; never in a panic.
 //! 2. An event is given only when all its lines were read whole; memory is that of the longest line.
 
+use super::Format;
 use super::header::{Header, shorten};
 use super::line::{self, Fault};
 use super::lines::{Found, Lines};
-use super::Format;
 use std::io::BufRead;
 
 /// Why a dump can't be read.
@@ -179,7 +179,9 @@ impl<R: BufRead> Parser<R> {
             return Err(self.malformed(1, "the input ends after a key, without its value: it was cut short".into()));
         }
         if self.value == b"DATA=END" {
-            return Err(self.malformed(1, format!("DATA=END stands where the value for the key of line {} should be", self.key_line)));
+            return Err(
+                self.malformed(1, format!("DATA=END stands where the value for the key of line {} should be", self.key_line))
+            );
         }
         self.check_space(&self.value, "an entry's value (after one space)")?;
         self.decode(format, 1)

@@ -22,7 +22,7 @@ impl<W: Write> DumpWriter<W> {
         writeln!(self.out, "VERSION=3\nformat={}", self.format.name())?;
         if let Some(name) = database {
             // Other bytes than the backslash are read as they are by all.
-            writeln!(self.out, "database={}", name.replace('\\', "\\\\"))?;
+            writeln!(self.out, "database={}", name.replace('\\', "\\5c"))?;
         }
         writeln!(self.out, "type=btree")?;
         if let Some(bytes) = self.mapsize {
@@ -69,7 +69,7 @@ mod tests {
         writer.begin(None).unwrap();
         writer.entry(b"", b"\xff").unwrap();
         writer.end().unwrap();
-        let expected = "VERSION=3\nformat=print\ndatabase=a\\\\b\ntype=btree\nmapsize=1048576\nHEADER=END\n k\\\\\n \nDATA=END\n\
+        let expected = "VERSION=3\nformat=print\ndatabase=a\\5cb\ntype=btree\nmapsize=1048576\nHEADER=END\n k\\5c\n \nDATA=END\n\
                         VERSION=3\nformat=bytevalue\ntype=btree\nHEADER=END\n \n ff\nDATA=END\n";
         assert_eq!(String::from_utf8(writer.finish().unwrap()).unwrap(), expected);
     }

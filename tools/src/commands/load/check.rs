@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     fn begin(checker: &mut Checker, name: &[u8]) -> Result<(), String> {
-        let header = Header { database: Some(name.to_vec()), ..Header::default() };
+        let mut header = Header::default();
+        header.database = Some(name.to_vec());
         checker.check(&Event::Begin(&header))
     }
 

@@ -24,14 +24,16 @@ use std::path::PathBuf;
 
 const AFTER: &str = "Examples:
   ashlar dump orders -a | ashlar load copy
-  mdb_dump -a lmdb | ashlar load copy          LMDB; mdb_dump -p of older versions is ambiguous about backslashes
+  mdb_dump -a lmdb | ashlar load copy     (not -p: it doesn't escape backslashes)
   db_dump -p users.db | ashlar load copy -k users
   printf 'ada\\n1815\\n' | ashlar load -T copy
 
-Each named database of the dump goes to the keyspace of its name, the unnamed one to \"default\"; -k sends what there is to NAME.
-A file (-f, or stdin redirected from one) is checked whole before anything is applied. From a pipe, entries are applied as they
-come; an error says how many were, and these stay. What was loaded is durable when the command ends with status 0.
-The database and keyspaces are made if missing. Of several values for a key, the last counts (with -n the first).";
+Each named database of the dump goes to the keyspace of its name, the unnamed one to
+\"default\"; -k sends what there is to NAME. A file (-f, or stdin redirected from one) is checked
+whole before anything is applied. From a pipe, entries are applied as they come; an error says
+how many were, and these stay. What was loaded is durable when the command ends with status 0.
+The database and keyspaces are made if missing. Of several values for a key, the last counts
+(with -n the first).";
 
 /// Load entries from a dump of this program, db_dump or mdb_dump, or from plain text
 #[derive(clap::Args, Debug)]
@@ -166,7 +168,9 @@ impl Load<'_> {
         }
         match error {
             LoadError::Input(error) => Error::input(self.input.name(), error, stay),
-            LoadError::Engine(error) => Error::Input { input: self.input.name().into(), error: Box::new(Error::from(error)), applied: stay },
+            LoadError::Engine(error) => {
+                Error::Input { input: self.input.name().into(), error: Box::new(Error::from(error)), applied: stay }
+            }
         }
     }
 }
@@ -184,7 +188,8 @@ fn report(applied: &[Applied], out: &mut Output) -> Result<()> {
         return out.object(&json!({ "keyspaces": list }));
     }
     for Applied { keyspace, loaded, skipped } in applied {
-        let skipped = if *skipped == 0 { String::new() } else { format!(", {} there already and left as they are", count(*skipped)) };
+        let skipped =
+            if *skipped == 0 { String::new() } else { format!(", {} there already and left as they are", count(*skipped)) };
         out.line(format_args!("{keyspace}: {} loaded{skipped}", counted(*loaded, "entry", "entries")))?;
     }
     Ok(())
