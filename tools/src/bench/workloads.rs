@@ -228,10 +228,9 @@ impl OnData {
 
     /// Reads the entries `from..to`, and sees that there are no others between.
     fn scan(&self, from: u64, to: u64) -> Result<()> {
-        let mut expected = from..to;
         // No end is given: a scan of 100 entries is one that stops after as many.
         let mut range = self.data.range(data::key(from)..);
-        while let Some(i) = expected.next() {
+        for i in from..to {
             let Some(entry) = range.next() else { return Err(wrong(format!("a scan ends before entry {i}"))) };
             let (key, value) = entry?;
             if data::entry_of(&key) != Some(i) {

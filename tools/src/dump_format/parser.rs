@@ -100,13 +100,8 @@ impl<R: BufRead> Parser<R> {
         Parser { lines, state, header: Header::default(), key: Vec::new(), value: Vec::new(), key_line: 0 }
     }
 
-    /// The line at which the last event began: an entry's key, a header's end.
-    pub(crate) fn line(&self) -> u64 {
-        self.key_line
-    }
-
-    /// What comes next; none at the end of the input.
-    pub(crate) fn next_event(&mut self) -> Result<Option<Event<'_>>, ParseError> {
+    /// What comes next, and the line it stands at (an entry's key, a header's end); none at the end of the input.
+    pub(crate) fn next_event(&mut self) -> Result<Option<(Event<'_>, u64)>, ParseError> {
         let step = match self.state {
             State::Start | State::Between => self.header()?,
             State::Entries(format) => self.entry(format)?,
@@ -117,12 +112,13 @@ impl<R: BufRead> Parser<R> {
             State::Pairs => self.pair()?,
             State::Over => Step::Over,
         };
-        Ok(match step {
-            Step::Begin => Some(Event::Begin(&self.header)),
-            Step::Entry => Some(Event::Entry { key: &self.key, value: &self.value }),
-            Step::End => Some(Event::End),
-            Step::Over => None,
-        })
+        let event = match step {
+            Step::Begin => Event::Begin(&self.header),
+            Step::Entry => Event::Entry { key: &self.key, value: &self.value },
+            Step::End => Event::End,
+            Step::Over => return Ok(None),
+        };
+        Ok(Some((event, self.key_line)))
     }
 
     fn header(&mut self) -> Result<Step, ParseError> {

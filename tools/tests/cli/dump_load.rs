@@ -123,3 +123,25 @@ fn what_an_existing_database_can_take_is_asked_of_it() {
     assert!(dir.run("load small -f long").refused().contains("the key has 5000 bytes, at most "));
     dir.run("load new -f long --page-size 65536").done();
 }
+
+#[test]
+fn ascending_entries_go_into_an_empty_keyspace_around_the_log() {
+    let dir = Dir::new();
+    let pairs =
+        |order: &mut dyn Iterator<Item = u32>| order.map(|i| format!("{i:08}\n{}\n", "v".repeat(100))).collect::<String>();
+    dir.file("up", pairs(&mut (0..5000)));
+    dir.file("down", pairs(&mut (0..5000).rev()));
+    dir.file("more", pairs(&mut (5000..6000)));
+    let log_end = |db: &str| dir.run(&format!("wal {db} --json")).objects().last().unwrap()["end"].as_u64().unwrap();
+    for (db, option, bulk) in [("a", "-f up", true), ("b", "-f up -n", true), ("c", "-f down", false)] {
+        assert_eq!(dir.run(&format!("load -T {db} {option}")).done(), "default: 5 000 entries loaded\n");
+        assert_eq!(log_end(db) < 100_000, bulk, "{db}: the log ends at {}", log_end(db));
+        dir.run(&format!("verify {db}")).done();
+    }
+    // Not empty any more.
+    let before = log_end("a");
+    dir.run("load -T a -f more").done();
+    assert!(log_end("a") > before + 100_000);
+    assert_eq!(dir.run("dump a -k default").done().lines().count(), 6 + 2 * 6000);
+    assert_eq!(dir.run("dump b").done(), dir.run("dump c").done());
+}

@@ -1,5 +1,7 @@
 //! The command as its users run it: a process, its output, its exit status.
 
+#![expect(clippy::unwrap_used, reason = "tests: what fails here fails the test")]
+
 mod basics;
 mod bench;
 mod common;

@@ -1,7 +1,8 @@
-//! Puts entries into keyspaces, in transactions of limited size.
+//! Puts entries into keyspaces: as one bulk load, or in transactions of limited size.
 //!
-//! 1. A transaction holds entries of one keyspace, at most [`BATCH_ENTRIES`] and about [`BATCH_BYTES`].
-//! 2. They are committed `Eventual`, in order; [`Applier::finish`] makes all of them durable at once.
+//! 1. A bulk load is applied whole or not at all, and durable.
+//! 2. A transaction holds entries of one keyspace, at most [`BATCH_ENTRIES`] and about [`BATCH_BYTES`].
+//! 3. They are committed `Eventual`, in order; [`Applier::finish`] makes all of them durable at once.
 
 use ashlardb::{Batch, Database, Durability, Keyspace, Result};
 use std::collections::BTreeSet;
@@ -38,11 +39,22 @@ impl<'a> Applier<'a> {
         Applier { db, no_overwrite, keyspace: None, batch: db.batch(), bytes: 0, pending: BTreeSet::new(), applied: Vec::new() }
     }
 
-    /// What follows goes to the keyspace of that name, made if it is missing.
-    pub(super) fn begin(&mut self, name: &str) -> Result<()> {
+    /// What follows goes to the keyspace of that name, made if it is missing. Whether it is empty.
+    pub(super) fn begin(&mut self, name: &str) -> Result<bool> {
         self.commit()?;
-        self.keyspace = Some(self.db.keyspace(name)?);
+        let keyspace = self.keyspace.insert(self.db.keyspace(name)?);
         self.applied.push(Applied { keyspace: name.to_owned(), loaded: 0, skipped: 0 });
+        keyspace.is_empty()
+    }
+
+    /// Fills the keyspace, which is empty, with ascending entries.
+    pub(super) fn bulk_load<E: From<ashlardb::Error>>(
+        &mut self,
+        entries: &mut dyn Iterator<Item = std::result::Result<(Vec<u8>, Vec<u8>), E>>,
+    ) -> std::result::Result<(), E> {
+        if let (Some(keyspace), Some(applied)) = (&self.keyspace, self.applied.last_mut()) {
+            applied.loaded += keyspace.bulk_load(entries)?;
+        }
         Ok(())
     }
 

@@ -1,7 +1,48 @@
 //! Whether what a dump holds can be loaded: names that are possible, keys that fit. Beside the parser, which knows no database.
 
-use crate::dump_format::{Event, Header, ParseError};
+use super::input::Input;
+use crate::dump_format::{Event, Header, ParseError, Parser};
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::progress::Progress;
 use ashlardb::KEYSPACE_NAME_MAX;
+use std::io::BufRead;
+
+/// What a checked input holds of one database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Section {
+    pub(super) entries: u64,
+    /// Whether each key is above the one before.
+    pub(super) ascending: bool,
+}
+
+/// Reads an input to its end and checks all of it.
+pub(super) fn whole(mut parser: Parser<impl BufRead>, input: &Input, mut checker: Checker, out: &Output) -> Result<Vec<Section>> {
+    let failed = |error| Error::input(input.name(), error, "nothing was applied".into());
+    let mut progress = Progress::new(out, "checking", None);
+    let mut sections: Vec<Section> = Vec::new();
+    let mut last_key: Vec<u8> = Vec::new();
+    while let Some((event, line)) = parser.next_event().map_err(failed)? {
+        checker.check(&event).map_err(|what| failed(fault(line, what)))?;
+        match (&event, sections.last_mut()) {
+            (Event::Begin(_), _) => sections.push(Section { entries: 0, ascending: true }),
+            (Event::Entry { key, .. }, Some(section)) => {
+                section.ascending &= section.entries == 0 || *key > &last_key[..];
+                section.entries += 1;
+                last_key.clear();
+                last_key.extend_from_slice(key);
+            }
+            (Event::Entry { .. }, None) | (Event::End, _) => {}
+        }
+        progress.add(1);
+    }
+    Ok(sections)
+}
+
+/// The error of an event at `line` that can't be loaded.
+pub(super) fn fault(line: u64, what: String) -> ParseError {
+    ParseError::Malformed { line, column: 1, what }
+}
 
 /// Checks events in their order.
 #[derive(Clone)]
@@ -27,11 +68,6 @@ impl Checker {
             }
             Event::Entry { .. } | Event::End => Ok(()),
         }
-    }
-
-    /// The error of an event at `line`.
-    pub(super) fn fault(&self, line: u64, what: String) -> ParseError {
-        ParseError::Malformed { line, column: 1, what }
     }
 
     fn begin(&mut self, header: &Header) -> Result<(), String> {
