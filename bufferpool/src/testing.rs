@@ -1,7 +1,7 @@
 //! A page store in memory, for tests of the pool and of what stands above it.
 //!
 //! It keeps blocks, the durable map, each epoch's delta and the blocks that wait for a checkpoint, by the rules that
-//! [`crate::store`] states, and checks them: an image is written only to free blocks, a durable block is never written, a page
+//! [`PageStore`] states, and checks them: an image is written only to free blocks, a durable block is never written, a page
 //! reads as it was written. Reads and writes complete at once, or when told ([`MemoryOptions::deferred`]), in an order drawn
 //! from a seed; any of them can be made to fail.
 

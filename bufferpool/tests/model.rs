@@ -4,6 +4,8 @@
 //! hold exactly what the pages held at its cut (the store checks at each write that no such block is freed or overwritten),
 //! and whatever is read is the newest version. Other operations run inside a checkpoint through its pace.
 
+#![allow(clippy::panic, reason = "tests")]
+
 mod common;
 
 use ashlar_bufferpool::testing::{MemoryError, MemoryOptions, MemoryStore};
