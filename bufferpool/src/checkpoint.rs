@@ -89,8 +89,7 @@ impl<S: PageStore> Core<S> {
             }
         }
         self.ledger.close(last);
-        // What is still owed was lost with a failed write; the pages have newer images or are gone.
-        self.ledger.forgive(last);
+        assert_eq!(self.ledger.owed_up_to(last), 0, "nothing of {last} is left");
         self.clear_write_error();
         self.progress.happened();
     }

@@ -121,17 +121,6 @@ impl Ledger {
         inner.queues = inner.queues.split_off(&last.next());
         inner.detached.clear();
     }
-
-    /// Forgets what is owed to epochs up to `last`: images that were lost, after all else was moved to a later epoch.
-    pub(crate) fn forgive(&self, last: Epoch) {
-        let mut inner = self.inner.lock();
-        inner.owed = inner.owed.split_off(&last.next());
-    }
-
-    /// An image was lost: its epoch is owed it until that is merged.
-    pub(crate) fn lost(&self, epoch: Epoch) {
-        *self.inner.lock().owed.entry(epoch).or_default() += 1;
-    }
 }
 
 impl Inner {
@@ -144,5 +133,46 @@ impl Inner {
         if *count == 0 {
             self.owed.remove(&epoch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_come_first_then_what_has_been_dirty_longest() {
+        let ledger = Ledger::new();
+        let dirty = |frame, epoch| {
+            let mut listed = None;
+            ledger.moved(FrameId(frame), State::Free, State::Dirty { epoch }, &mut listed);
+            listed
+        };
+        let (old, new) = (Epoch(1), Epoch(2));
+        dirty(3, old);
+        dirty(1, new);
+        let mut listed = dirty(2, old);
+        let detached = State::Detached { epoch: old, superseded: new };
+        ledger.moved(FrameId(2), State::Dirty { epoch: old }, detached, &mut listed);
+        assert_eq!((ledger.unclean(), ledger.owed_up_to(old), ledger.owed_up_to(new)), (3, 2, 3));
+        let frames = |listed: Vec<Listed>| listed.into_iter().map(|listed| listed.frame.0).collect::<Vec<_>>();
+        assert_eq!(frames(ledger.take_oldest(2)), [2, 3], "the detached one gives back a frame");
+        assert_eq!(frames(ledger.take_oldest(9)), [2, 1], "who takes a frame asks its state, so twice is no harm");
+        assert_eq!(frames(ledger.take_oldest(9)), []);
+    }
+
+    #[test]
+    fn a_frame_is_listed_once_for_each_epoch() {
+        let ledger = Ledger::new();
+        let (at, frame) = (crate::BlockPtr::LOWEST, FrameId(7));
+        let mut listed = None;
+        for epoch in [Epoch(1), Epoch(1), Epoch(2)] {
+            ledger.moved(frame, State::Clean { at }, State::Dirty { epoch }, &mut listed);
+            ledger.moved(frame, State::Dirty { epoch }, State::Writing { epoch }, &mut listed);
+            ledger.moved(frame, State::Writing { epoch }, State::Clean { at }, &mut listed);
+        }
+        assert_eq!((ledger.unclean(), ledger.owed_up_to(Epoch(2))), (0, 0));
+        assert_eq!(ledger.queued_up_to(Epoch(1)), [frame]);
+        assert_eq!(ledger.take_up_to(Epoch(2)).len(), 2);
     }
 }

@@ -176,6 +176,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "statistics, too slow there")]
     fn a_scan_leaves_hot_pages_alone() {
         let mut cache = Cache::new(100);
         for _ in 0..20 {
@@ -199,6 +200,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "statistics, too slow there")]
     fn a_skewed_load_misses_less_than_in_a_fifo() {
         let mut cache = Cache::new(100);
         let mut random = 1u64;

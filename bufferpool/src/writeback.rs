@@ -243,10 +243,8 @@ impl<S: PageStore> Core<S> {
         let mut body = self.frames.get(frame).lock();
         let from = body.state;
         let Some(next) = from.write_failed() else { unreachable!("a write failed of a frame that is {from:?}") };
-        // An image that the frame does not hold any more is lost: its epoch goes without it until it is merged.
-        for epoch in from.owes().into_iter().flatten().filter(|&epoch| !next.owes().contains(&Some(epoch))) {
-            self.ledger.lost(epoch);
-        }
+        // Where the frame has changed since, its older image is lost. The error stays until that image's epoch is merged, and
+        // until then no checkpoint of it can be written.
         self.set_state(frame, &mut body, next);
         drop(body);
         if next == State::Free {

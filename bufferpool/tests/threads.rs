@@ -5,6 +5,7 @@ mod common;
 use common::crowd::{Crowd, run};
 
 #[test]
+#[cfg_attr(miri, ignore = "takes hours there; `rules` has a small one")]
 fn real_threads_see_whole_pages() {
     for seed in 0..6 {
         let deferred = seed % 2 == 1;
