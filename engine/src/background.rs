@@ -17,6 +17,10 @@ use std::time::Duration;
 /// How long the log is idle before the flush that vouches for the last one.
 const IDLE: Duration = Duration::from_millis(5);
 
+/// How often the log's thread looks whether the log has moved, when nobody calls it: while it moves, and while it does not.
+const LOG_PAUSE: Duration = Duration::from_millis(20);
+const LOG_PAUSE_IDLE: Duration = Duration::from_millis(100);
+
 /// How often the pages' thread looks around when nobody calls it.
 const PAGES_PAUSE: Duration = Duration::from_millis(20);
 
@@ -96,8 +100,11 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle>> {
 
 fn log_thread(shared: &Shared) {
     let (state, Some(wal)) = (&shared.background, &shared.log) else { return };
+    let mut seen = wal.appended();
     while !state.stopping() {
-        let called = state.wait_log(Duration::from_secs(1));
+        let moved = wal.appended() != seen;
+        seen = wal.appended();
+        let called = state.wait_log(if moved { LOG_PAUSE } else { LOG_PAUSE_IDLE });
         if shared.health.failed() {
             continue;
         }

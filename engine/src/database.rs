@@ -282,7 +282,7 @@ impl Database {
         shared.wal()?.close().map_err(|e| shared.log_error(e))
     }
 
-    /// How many pages of the database's files sit in the kernel's page cache; `None` where the kernel can't tell (before 6.5).
+    /// How many pages of the data file sit in the kernel's page cache; `None` where the kernel can't tell (before 6.5).
     ///
     /// # Errors
     /// Errors of the operating system.

@@ -47,6 +47,7 @@ pub mod store;
 mod value;
 pub mod verify;
 
+pub use ashlar_disk::real::SyncMethod;
 pub use ashlar_disk::{IoMode, QueueKind};
 pub use batch::Batch;
 pub use catalog::KEYSPACE_NAME_MAX;

@@ -2,6 +2,7 @@
 
 use crate::database::Database;
 use crate::error::{Error, Result};
+use ashlar_disk::real::SyncMethod;
 use ashlar_disk::{Fs, IoMode, QueueKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub struct Options {
     pub(crate) log_limit: Option<u64>,
     pub(crate) wal_dir: Option<PathBuf>,
     pub(crate) io_mode: IoMode,
+    pub(crate) sync_method: SyncMethod,
     pub(crate) queue_kind: QueueKind,
     pub(crate) queue_depth: u32,
     pub(crate) allow_network_fs: bool,
@@ -77,6 +79,7 @@ impl Default for Options {
             log_limit: None,
             wal_dir: None,
             io_mode: IoMode::Direct,
+            sync_method: SyncMethod::default(),
             queue_kind: QueueKind::Best,
             queue_depth: 128,
             allow_network_fs: false,
@@ -137,7 +140,7 @@ impl Options {
     }
 
     /// Bytes of log that may lie beyond the last checkpoint; a commit's record is at most a quarter of it. Default: a quarter of
-    /// the data, within 64 MiB and 1 GiB (and no less than four segments).
+    /// the data, within 64 MiB and 1 GiB; two segments at least.
     pub fn log_limit(mut self, bytes: u64) -> Options {
         self.log_limit = Some(bytes);
         self
@@ -153,6 +156,13 @@ impl Options {
     /// Direct I/O, or (opt-in, never by itself) through the kernel's page cache. Default: direct.
     pub fn io_mode(mut self, mode: IoMode) -> Options {
         self.io_mode = mode;
+        self
+    }
+
+    /// How a durable write of the log is made; which is cheaper differs by device, and `ashlar probe` measures it. Default: the
+    /// write itself says so (`RWF_DSYNC`).
+    pub fn sync_method(mut self, method: SyncMethod) -> Options {
+        self.sync_method = method;
         self
     }
 

@@ -76,7 +76,11 @@ fn file_system(options: &Options) -> Result<Arc<dyn Fs>> {
     match &options.file_system {
         Some(fs) => Ok(fs.clone()),
         None => {
-            let real = RealOptions { allow_network_fs: options.allow_network_fs, ..RealOptions::default() };
+            let real = RealOptions {
+                allow_network_fs: options.allow_network_fs,
+                sync_method: options.sync_method,
+                ..RealOptions::default()
+            };
             Ok(RealFs::new(real)?)
         }
     }

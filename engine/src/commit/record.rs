@@ -15,8 +15,8 @@
 //! | 8 | bulk load | tree id, tree id of the tree that takes its place, page id of that one's root, number of entries, name string, number of pages and runs, each: page id less the one before it, block pointer (8 bytes) |
 //!
 //! Invariants:
-//! 1. Point operations of one tree that stand next to each other ascend by key, each key once: what a [`Writer`] was given
-//!    last for a key counts. A range, create, drop or clear ends such a group.
+//! 1. Point operations of one tree that stand next to each other ascend by key, each key once: of several operations on one
+//!    key the last counts. A range, create, drop or clear ends such a group.
 //! 2. [`read`] accepts exactly what a writer makes, and gives an error for anything else, never a panic.
 
 use crate::blob::{BlobRef, BlobRun};

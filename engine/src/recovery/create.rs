@@ -44,7 +44,8 @@ pub(super) fn check_directory(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -
 
 /// Makes a database in `dir`, which holds none: the log's first segment, then `data`.
 pub(super) fn create(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<()> {
-    let block = BlockSize::new(options.block_size).unwrap_or(BlockSize::MIN);
+    let asked = BlockSize::new(options.block_size).unwrap_or(BlockSize::MIN);
+    let block = block_for(fs, dir, options, asked)?;
     let superblock = first_superblock(options, block);
     let log_dir = wal_dir(dir, &superblock.wal_dir);
     check_directory(fs, dir, options)?;
@@ -63,6 +64,26 @@ pub(super) fn create(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<
     drop(file);
     durable::rename(&**fs, &unfinished, &dir.join(DATA))?;
     Ok(())
+}
+
+/// The block as asked for, or the larger unit that files here need.
+fn block_for(fs: &Arc<dyn Fs>, dir: &Path, options: &Options, asked: BlockSize) -> Result<BlockSize> {
+    let unfinished = dir.join(UNFINISHED);
+    if fs.exists(&unfinished)? {
+        durable::remove(&**fs, &unfinished)?;
+    }
+    let how = |block| OpenHow { access: Access::ReadWrite, create: ashlar_disk::Create::New, mode: options.io_mode, block };
+    let opened = fs.open(&unfinished, &how(asked)).map(drop);
+    match opened {
+        Ok(()) => {
+            fs.remove(&unfinished)?;
+            Ok(asked)
+        }
+        Err(ashlar_disk::Error::Alignment { needed, .. }) if needed > asked.bytes() && needed <= options.page_size => {
+            BlockSize::new(needed).ok_or_else(|| Error::Alignment { path: dir.to_owned(), needed, block: asked.bytes() })
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn first_superblock(options: &Options, block_size: BlockSize) -> Superblock {
