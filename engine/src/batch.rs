@@ -130,14 +130,15 @@ pub(crate) enum WriteRef<'a> {
     DeleteRange(Bound<&'a [u8]>, Bound<&'a [u8]>),
 }
 
-/// The writes without those that a later one in the same batch overtakes: they need neither log nor blobs.
+/// The writes without those that a later one in the same batch overtakes: they need neither log nor blobs. A keyspace that was
+/// dropped is another one than its successor of the same name, and a write to it makes the commit fail: it is kept.
 fn effective<'a>(writes: &[(&'a KeyspaceState, WriteRef<'a>)]) -> Vec<(&'a KeyspaceState, WriteRef<'a>)> {
     let mut last = BTreeSet::new();
     let mut kept: Vec<_> = writes
         .iter()
         .rev()
         .filter(|(keyspace, write)| match write {
-            WriteRef::Put(key, _) | WriteRef::Delete(key) => last.insert((&keyspace.name, *key)),
+            WriteRef::Put(key, _) | WriteRef::Delete(key) => last.insert((std::ptr::from_ref(*keyspace), *key)),
             WriteRef::DeleteRange(..) => true,
         })
         .copied()
