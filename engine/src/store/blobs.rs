@@ -22,7 +22,7 @@ impl Store {
     fn try_allocate_run(&self, blocks: u64) -> Option<(PageId, Extent)> {
         let mut inner = self.inner.lock();
         let extent = inner.space.allocate_run(blocks)?;
-        Some((inner.take_id(), extent))
+        Some((inner.ids.take_for_run(), extent))
     }
 
     /// Gives back a blob that no commit has named.
@@ -30,7 +30,7 @@ impl Store {
         let mut inner = self.inner.lock();
         for run in &blob.runs {
             inner.space.release(extent(run.at));
-            inner.free_ids.push(run.page.0);
+            inner.ids.give_back(run.page);
         }
     }
 
@@ -50,16 +50,14 @@ impl Store {
             if let Some(at) = inner.newest(page) {
                 inner.space.release_after(epoch, extent(at));
                 inner.enter(epoch, page, None);
-                inner.free_ids.push(page.0);
+                inner.ids.run_freed(page, epoch);
             }
         }
     }
 
     /// A page id that was never given out before.
     pub(crate) fn take_fresh_id(&self) -> PageId {
-        let mut inner = self.inner.lock();
-        inner.next_page_id += 1;
-        PageId(inner.next_page_id - 1)
+        self.inner.lock().ids.take_fresh()
     }
 
     /// A bulk load is being applied: its pages and runs enter the delta of `epoch`.
@@ -76,9 +74,9 @@ impl Store {
         let mut inner = self.inner.lock();
         for (page, at) in placed {
             inner.space.release(extent(at));
-            inner.free_ids.push(page.0);
+            inner.ids.give_back(page);
         }
-        inner.free_ids.extend(ids.map(|page| page.0));
+        ids.for_each(|page| inner.ids.give_back(page));
     }
 
     /// Keeps the runs' blocks from being reused; `None` where one of them is not known (any more).
@@ -96,7 +94,7 @@ impl Store {
     }
 
     /// Recovery: what the log names (runs of blobs, pages of bulk loads) is in use before anything is allocated, and the ids leave
-    /// the free list. Blocks that are in use already (a page of the checkpoint) contradict the log.
+    /// the free list. Blocks that are in use already (a page of the checkpoint) contradict the log, and so do ids.
     pub(crate) fn reserve_logged(&self, placed: &[Placed]) -> Result<()> {
         let mut inner = self.inner.lock();
         for &(page, at) in placed {
@@ -104,14 +102,14 @@ impl Store {
                 let what = format!("the log names these blocks, but they are in use or outside the file ({at})");
                 return Err(Corruption::page(page.0, None, what).into());
             }
-            inner.logged_runs.insert(page, at);
+            if inner.map.get(page).is_some() || inner.logged_runs.insert(page, at).is_some() {
+                return Err(Corruption::page(page.0, None, "the log names its id, but it is in use").into());
+            }
         }
-        let Some(highest) = inner.logged_runs.last_key_value().map(|(page, _)| page.0) else { return Ok(()) };
-        let next = inner.next_page_id;
-        inner.next_page_id = next.max(highest + 1);
-        let old = std::mem::take(&mut inner.free_ids);
-        let new: Vec<u64> = (next..inner.next_page_id).rev().chain(old).collect();
-        inner.free_ids = new.into_iter().filter(|id| !inner.logged_runs.contains_key(&PageId(*id))).collect();
+        let inner = &mut *inner;
+        if let Some((highest, _)) = inner.logged_runs.last_key_value() {
+            inner.ids.reserve(highest.0 + 1, |page| inner.logged_runs.contains_key(&page));
+        }
         Ok(())
     }
 
@@ -121,7 +119,7 @@ impl Store {
         let mut inner = self.inner.lock();
         for (page, at) in std::mem::take(&mut inner.logged_runs) {
             inner.space.release_after(epoch, extent(at));
-            inner.free_ids.push(page.0);
+            inner.ids.run_freed(page, epoch);
         }
     }
 }

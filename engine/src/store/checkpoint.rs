@@ -68,12 +68,14 @@ impl Store {
 
     /// The checkpoint of `epoch` is durable, superblock and mirror: what waited for it is free.
     pub(crate) fn checkpoint_durable(&self, epoch: Epoch) {
-        self.inner.lock().space.checkpoint_durable(epoch);
+        let mut inner = self.inner.lock();
+        inner.space.checkpoint_durable(epoch);
+        inner.ids.checkpoint_durable(epoch);
     }
 
     /// The next page id never used, for the superblock.
     pub(crate) fn next_page_id(&self) -> u64 {
-        self.inner.lock().next_page_id
+        self.inner.lock().ids.next()
     }
 
     /// A checkpoint that can't finish: its delta and what waits for it belong to `heir`; what the heir has is newer.

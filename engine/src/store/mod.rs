@@ -19,6 +19,7 @@ pub mod superblock;
 mod blobs;
 mod checkpoint;
 mod grow;
+mod ids;
 mod pages;
 
 pub(crate) use grow::{Draw, Promise};
@@ -63,9 +64,7 @@ struct Inner {
     space: Space,
     map: PageMap,
     deltas: BTreeMap<Epoch, Delta>,
-    next_page_id: u64,
-    /// Ids below `next_page_id` that no page has, the next to be used last.
-    free_ids: Vec<u64>,
+    ids: ids::PageIds,
     /// Units that commits under way have been promised.
     promised: u64,
     /// Recovery: runs of blobs that the log names and that no leaf holds yet.
@@ -128,8 +127,7 @@ impl Store {
                 space,
                 map,
                 deltas: BTreeMap::new(),
-                next_page_id: superblock.next_page_id,
-                free_ids,
+                ids: ids::PageIds::new(superblock.next_page_id, free_ids),
                 promised: 0,
                 logged_runs: BTreeMap::new(),
             }),
@@ -197,7 +195,7 @@ impl Store {
             file: inner.space.total() * bytes,
             free: inner.space.free_blocks() * bytes,
             waiting: inner.space.waiting_blocks() * bytes,
-            pages: inner.next_page_id - inner.free_ids.len() as u64,
+            pages: inner.ids.next() - inner.ids.free(),
         }
     }
 

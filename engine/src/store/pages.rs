@@ -22,7 +22,7 @@ impl PageStore for Store {
     }
 
     fn new_page_id(&self) -> PageId {
-        self.inner.lock().take_id()
+        self.inner.lock().ids.take_for_page()
     }
 
     fn ids_end(&self) -> u64 {
@@ -78,7 +78,7 @@ impl PageStore for Store {
     fn write(&self, batch: WriteBatch<Error>) {
         if self.read_only {
             // Recovery's changes of a read-only open stay in memory: what does not fit the cache ends it.
-            let needed = (self.inner.lock().next_page_id + 16) * self.page_size as u64 * 4 / 3;
+            let needed = (self.inner.lock().ids.next() + 16) * self.page_size as u64 * 4 / 3;
             return (batch.done)(Err(Error::CacheTooSmall { needed }), batch.staging);
         }
         match self.place_batch(&batch) {
@@ -114,7 +114,7 @@ impl PageStore for Store {
     fn freed(&self, page: PageId, epoch: Epoch) {
         let mut inner = self.inner.lock();
         inner.enter(epoch, page, None);
-        inner.free_ids.push(page.0);
+        inner.ids.page_freed(page, epoch);
     }
 }
 
@@ -240,13 +240,6 @@ impl Inner {
     pub(super) fn newest(&self, page: PageId) -> Option<BlockPtr> {
         let changed = self.deltas.values().rev().find_map(|d| d.get(&page).copied());
         changed.unwrap_or_else(|| self.map.get(page))
-    }
-
-    pub(super) fn take_id(&mut self) -> PageId {
-        PageId(self.free_ids.pop().unwrap_or_else(|| {
-            self.next_page_id += 1;
-            self.next_page_id - 1
-        }))
     }
 
     /// Enters an image, or the end of a page, into an epoch's delta.
