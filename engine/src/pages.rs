@@ -86,24 +86,44 @@ fn corruption(tree: TreeId, page: PageId, what: &str) -> Error {
     Corruption::page(page.0, Some(tree.0), what).into()
 }
 
-/// Runs a look-up that stops at pages that are not in memory, loading them, until it comes to an answer. The page that was
-/// loaded last is held until the look-up has met it.
+/// Pages that a look-up may miss, one after the other, before it takes turns with others like it.
+const MISSES_MAX: usize = 16;
+
+/// Pages that a look-up keeps at most: more than a path has, and less than the smallest pool leaves to readers and a writer.
+const HOLDS_MAX: usize = 6;
+
+/// Runs a look-up that stops at pages that are not in memory, loading them, until it comes to an answer.
+///
+/// 1. While it waits for a frame it holds nothing, so that any number of look-ups can wait; the page that was loaded last is held
+///    only until the look-up has met it.
+/// 2. Where there are hardly any frames for reading, what one load brings in the next one may evict. A look-up that gets nowhere
+///    keeps all it has loaded (a path from root to leaf at most), and only one does so at a time.
 pub(crate) fn until_found<R>(pool: &EnginePool, tree: Tree, mut look: impl FnMut() -> std::result::Result<R, Stop>) -> Result<R> {
-    let mut _hold = None;
+    let mut holds = Vec::new();
+    let mut turn = None;
+    let mut misses = 0;
     let mut gone = 0;
     loop {
-        match look() {
+        let page = match look() {
             Ok(found) => return Ok(found),
             Err(Stop::Corrupt(corrupt)) => return Err(corruption(tree.id, corrupt.page, corrupt.what)),
-            Err(Stop::Missing(page)) => {
-                let loaded = load(pool, page)?;
-                gone = if loaded.is_some() { 0 } else { gone + 1 };
-                _hold = loaded;
-                // A page may be freed between the look and the load, but then the next look finds another way.
-                if gone > 100 {
-                    return Err(corruption(tree.id, page, "the tree names it, but there is no such page"));
-                }
+            Err(Stop::Missing(page)) => page,
+        };
+        if turn.is_none() || holds.len() == HOLDS_MAX {
+            holds.clear();
+        }
+        if turn.is_none() {
+            misses += 1;
+            if misses > MISSES_MAX {
+                turn = Some(pool.store().take_turn());
             }
+        }
+        let loaded = load(pool, page)?;
+        gone = if loaded.is_some() { 0 } else { gone + 1 };
+        holds.extend(loaded);
+        // A page may be freed between the look and the load, but then the next look finds another way.
+        if gone > 100 {
+            return Err(corruption(tree.id, page, "the tree names it, but there is no such page"));
         }
     }
 }
