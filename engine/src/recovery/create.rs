@@ -49,8 +49,11 @@ pub(super) fn create(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<
     let superblock = first_superblock(options, block);
     let log_dir = wal_dir(dir, &superblock.wal_dir);
     check_directory(fs, dir, options)?;
+    keep_name(fs, dir)?;
     remove_leftovers(fs, dir, &log_dir, options, block)?;
-    if !fs.exists(&log_dir)? {
+    if fs.exists(&log_dir)? {
+        keep_name(fs, &log_dir)?;
+    } else {
         durable::create_dir(&**fs, &log_dir)?;
     }
     let log_options = wal_options(&superblock, options.io_mode, 64 << 20);
@@ -83,6 +86,15 @@ fn block_for(fs: &Arc<dyn Fs>, dir: &Path, options: &Options, asked: BlockSize) 
             BlockSize::new(needed).ok_or_else(|| Error::Alignment { path: dir.to_owned(), needed, block: asked.bytes() })
         }
         Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes the name of a directory durable that was there before: an open that was killed may have made it and not have got to
+/// that. A parent that may not be opened was not made by one of those.
+fn keep_name(fs: &Arc<dyn Fs>, dir: &Path) -> Result<()> {
+    match fs.sync_dir(durable::directory_of(dir)) {
+        Err(ashlar_disk::Error::Io { kind: std::io::ErrorKind::PermissionDenied, .. }) => Ok(()),
+        outcome => Ok(outcome?),
     }
 }
 
