@@ -148,8 +148,8 @@ impl Database {
             let tree = TreeId(shared.next_tree.fetch_add(1, Ordering::Relaxed));
             self.commit_whole(&Operation::CreateKeyspace { tree, name }, &[])?;
         }
-        let state = shared.names.lock().get(name).cloned();
-        state.map(|state| Keyspace::new(self.clone(), state)).ok_or_else(|| Error::NoSuchKeyspace { name: name.to_owned() })
+        // Whoever has made it may have failed to make it durable.
+        self.existing_keyspace(name)?.ok_or_else(|| Error::NoSuchKeyspace { name: name.to_owned() })
     }
 
     /// A handle on the keyspace of that name, if there is one.
@@ -158,13 +158,14 @@ impl Database {
     /// [`Error::ForkedChild`].
     pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
         self.shared().owner.check()?;
-        let state = self.shared().names.lock().get(name).cloned();
-        if let Some(state) = &state {
+        loop {
+            let Some(state) = self.shared().names.lock().get(name).cloned() else { return Ok(None) };
+            // Dropped since: its name is gone, or another keyspace has it.
+            let Ok((_, since)) = state.tree_since() else { continue };
             // Nobody is shown a keyspace that a crash could still take back.
-            let (_, since) = state.tree_since()?;
             self.shared().wait_visible(since)?;
+            return Ok(Some(Keyspace::new(self.clone(), state)));
         }
-        Ok(state.map(|state| Keyspace::new(self.clone(), state)))
     }
 
     /// The names of all keyspaces, sorted.

@@ -170,8 +170,9 @@ impl Applier {
         self.catalog_delete(pool, lsn, &catalog::keyspace_key(name))?;
         self.catalog_put(pool, lsn, &catalog::dropped_key(id), &catalog::dropped_entry(tree.root))?;
         self.dropped.push(tree);
-        keyspace.mark_dropped();
+        // In this order: who finds it dropped finds its name gone, too.
         names.lock().remove(name);
+        keyspace.mark_dropped();
         Ok(())
     }
 
