@@ -1,0 +1,162 @@
+//! Histories on a simulated machine: several threads write, read, make checkpoints; the power goes or the process is killed
+//! during any call to the disk, in recovery as well, again and again; after each the database must hold what [`history`] allows.
+//!
+//! A history is a number of *lives* of one database. Each life opens it, compares and verifies everything, goes on working, and
+//! ends in a crash, a close or a drop. Everything about it comes from one seed.
+//!
+//! [`history`]: crate::history
+
+mod life;
+mod reader;
+mod writer;
+
+use crate::geometry::Geometry;
+use ashlar_disk::Fs;
+use ashlar_disk::sim::{Restart, Sim, SimOptions};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use life::{Ending, Life};
+
+/// What of a history is set by the test, and not drawn.
+#[derive(Clone)]
+pub struct Setup {
+    /// Stands between the database and the simulated disk: for faults.
+    pub wrap: fn(Arc<dyn Fs>) -> Arc<dyn Fs>,
+    /// Most lives.
+    pub lives_max: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { wrap: |fs| fs, lives_max: 6 }
+    }
+}
+
+/// What a history came to; equal for equal seeds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Lives of the database.
+    pub lives: u64,
+    /// Lives that ended in a crash while the database was being opened.
+    pub crashes_in_recovery: u64,
+    /// Lives that ended in a crash later on.
+    pub crashes_at_work: u64,
+    /// Commits that were begun.
+    pub commits: u64,
+    /// Reads that were compared.
+    pub reads: u64,
+    /// Calls to the disk.
+    pub calls: u64,
+    /// A hash over every choice of the scheduler.
+    pub trace: u64,
+}
+
+impl Summary {
+    /// Adds another history's.
+    pub fn add(&mut self, other: &Summary) {
+        self.lives += other.lives;
+        self.crashes_in_recovery += other.crashes_in_recovery;
+        self.crashes_at_work += other.crashes_at_work;
+        self.commits += other.commits;
+        self.reads += other.reads;
+        self.calls += other.calls;
+        self.trace = self.trace.rotate_left(1) ^ other.trace;
+    }
+}
+
+/// One database from its creation through several crashes.
+///
+/// # Errors
+/// What went wrong, in words: a failure of the database, never of the machine.
+pub fn history(seed: u64, setup: &Setup) -> Result<Summary, String> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let geometry = Geometry::draw(&mut rng);
+    let shape = life::Shape::draw(&mut rng);
+    let mut sim = Sim::new(SimOptions::new(rng.random()));
+    let mut past = life::Past::default();
+    let mut summary = Summary::default();
+    let lives = rng.random_range(2..=setup.lives_max.max(2));
+    for number in 0..=lives {
+        let last = number == lives;
+        let crash_after = crash_after(&mut rng);
+        sim.set_crash_at((!last && rng.random_ratio(4, 5)).then_some(crash_after));
+        let life = Life { fs: (setup.wrap)(sim.fs()), geometry, shape, seed: rng.random(), last };
+        let told = format!("life {number} of {lives}, {geometry:?}, {shape:?}");
+        let outcome = sim.run(move || life::live(&life, past));
+        summary.trace = summary.trace.rotate_left(7) ^ outcome.trace;
+        let (after, ending) = match (outcome.value, outcome.failure) {
+            (Some(lived), None) => lived.map_err(|failure| format!("{told}: {failure}"))?,
+            (_, failure) => return Err(format!("{told}: {}", failure.map_or("it did not return".into(), |f| f.to_string()))),
+        };
+        if outcome.abandoned > 0 || !outcome.left.is_empty() {
+            return Err(format!("{told}: threads were left running: {:?}", outcome.left));
+        }
+        past = after;
+        summary.count(ending, sim.calls());
+        let how = if rng.random_ratio(2, 3) { Restart::PowerCut } else { Restart::Kill };
+        sim = sim.restart(how, SimOptions::new(rng.random()));
+    }
+    summary.commits = past.commits;
+    summary.reads = past.reads;
+    Ok(summary)
+}
+
+impl Summary {
+    fn count(&mut self, ending: Ending, calls: u64) {
+        self.lives += 1;
+        self.calls += calls;
+        match ending {
+            Ending::CrashInOpen => self.crashes_in_recovery += 1,
+            Ending::CrashAtWork => self.crashes_at_work += 1,
+            Ending::Stopped => {}
+        }
+    }
+}
+
+/// Early calls are those of recovery: crashing in them again and again must end in the same state. Most are later.
+fn crash_after(rng: &mut ChaCha8Rng) -> u64 {
+    let calls_max = 1 << if rng.random_ratio(1, 3) { rng.random_range(2..8) } else { rng.random_range(7..13) };
+    rng.random_range(1..=calls_max)
+}
+
+/// Runs histories on as many threads as there are processors, from seed `first` on.
+///
+/// # Errors
+/// The failure of the smallest seed that failed, with that seed, before all later ones have been run.
+pub fn histories(first: u64, count: u64, setup: &Setup) -> Result<Summary, (u64, String)> {
+    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
+    let work = || {
+        let mut sum = Summary::default();
+        while !stop.load(Relaxed) {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= first + count {
+                break;
+            }
+            match history(seed, setup) {
+                Ok(summary) => sum.add(&summary),
+                Err(failure) => {
+                    stop.store(true, Relaxed);
+                    return Err((seed, failure));
+                }
+            }
+        }
+        Ok(sum)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let results: Vec<Result<Summary, (u64, String)>> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles.into_iter().map(|h| h.join().expect("a worker's panic is a bug of the harness")).collect()
+    });
+    let mut sum = Summary::default();
+    let mut failures = Vec::new();
+    for result in results {
+        match result {
+            Ok(summary) => sum.add(&summary),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    failures.into_iter().min_by_key(|(seed, _)| *seed).map_or(Ok(sum), Err)
+}

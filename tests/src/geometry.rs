@@ -1,0 +1,58 @@
+//! Databases so small that everything happens all the time: splits, merges, evictions, frozen copies, checkpoints, recycled log
+//! segments, keys and values at their limits.
+
+use ashlar_disk::Fs;
+use ashlardb::{Background, Database, Options, QueueKind};
+use rand::{Rng, RngExt};
+use std::sync::Arc;
+
+/// Bytes of a page, and of a block.
+pub const PAGE_SIZE: usize = 4096;
+
+/// What of a small database's shape is drawn for each test.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Geometry {
+    /// Frames of the cache.
+    pub frames: u64,
+    /// Most entries a node.
+    pub slots_max: u16,
+    /// Bytes of log beyond the last checkpoint.
+    pub log_limit: u64,
+    /// Values longer than this are blobs.
+    pub blob_threshold: usize,
+    /// Bytes of log that recovery gathers.
+    pub recovery_window: usize,
+}
+
+impl Geometry {
+    /// A random one. Trees of height 3 need 16 frames; deeper ones more.
+    pub fn draw(rng: &mut impl Rng) -> Geometry {
+        Geometry {
+            frames: [16, 16, 24, 48][rng.random_range(0..4)],
+            slots_max: rng.random_range(4..=8),
+            log_limit: [128 << 10, 192 << 10, 512 << 10][rng.random_range(0..3)],
+            blob_threshold: [4096, 6000, 16 << 10][rng.random_range(0..3)],
+            recovery_window: [1, 2000, 32 << 20][rng.random_range(0..3)],
+        }
+    }
+
+    /// The options of such a database.
+    pub fn options(&self, fs: Option<Arc<dyn Fs>>, background: Background) -> Options {
+        let options = Database::options()
+            .page_size(PAGE_SIZE)
+            .block_size(4096)
+            .cache_size(self.frames * PAGE_SIZE as u64)
+            .slots_max(self.slots_max)
+            .segment_size(64 << 10)
+            .log_limit(self.log_limit)
+            .grow_step(256 << 10)
+            .blob_threshold(self.blob_threshold)
+            .recovery_window(self.recovery_window)
+            .queue_kind(QueueKind::Threads)
+            .background(background);
+        match fs {
+            Some(fs) => options.file_system(fs),
+            None => options,
+        }
+    }
+}
