@@ -4,7 +4,7 @@ use super::page_map::extent;
 use super::{Extent, Store};
 use crate::blob::{BlobRef, Pins};
 use crate::bulk::Placed;
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Corruption, Result};
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 
 impl Store {
@@ -12,11 +12,14 @@ impl Store {
     pub(crate) fn allocate_run(&self, blocks: u64, dirty: usize) -> Result<(PageId, Extent)> {
         let unit = (self.page_size / self.block.bytes()) as u64;
         self.make_room(blocks.div_ceil(unit), dirty)?;
-        if let Some(run) = self.try_allocate_run(blocks) {
-            return Ok(run);
+        loop {
+            let seen = self.waiting_and_total().1;
+            if let Some(run) = self.try_allocate_run(blocks) {
+                return Ok(run);
+            }
+            // What is appended is adjacent: long enough, unless somebody else is quicker.
+            self.grow_by(blocks.div_ceil(unit), seen)?;
         }
-        self.grow_by(blocks.div_ceil(unit))?;
-        self.try_allocate_run(blocks).ok_or_else(|| Error::NoSpace { detail: format!("a run of {blocks} blocks") })
     }
 
     fn try_allocate_run(&self, blocks: u64) -> Option<(PageId, Extent)> {

@@ -43,16 +43,16 @@ impl Store {
             return Ok(Promise { store: self, units });
         }
         loop {
-            let missing = {
+            let (missing, seen) = {
                 let mut inner = self.inner.lock();
                 let missing = inner.space.shortfall(inner.wanted(units, dirty, draw));
                 if missing == 0 {
                     inner.promised += units;
                     return Ok(Promise { store: self, units });
                 }
-                missing
+                (missing, inner.space.total())
             };
-            self.grow_by(missing)?;
+            self.grow_by(missing, seen)?;
         }
     }
 
@@ -61,19 +61,24 @@ impl Store {
         loop {
             let inner = self.inner.lock();
             let missing = inner.space.shortfall(inner.wanted(units, dirty as u64, Draw::Ordinary));
+            let seen = inner.space.total();
             drop(inner);
             if missing == 0 {
                 return Ok(());
             }
-            self.grow_by(missing)?;
+            self.grow_by(missing, seen)?;
         }
     }
 
-    /// Makes the file longer by at least `units` units. The new length is durable before anybody can use the room.
-    pub(super) fn grow_by(&self, units: u64) -> Result<()> {
+    /// Makes the file longer by at least `units` units, unless it has grown since the caller saw it with `seen` blocks: then what
+    /// is missing is to be looked at again. The new length is durable before anybody can use the room.
+    pub(super) fn grow_by(&self, units: u64, seen: u64) -> Result<()> {
         let _one_at_a_time = self.growing.lock();
         let block = self.block.bytes() as u64;
         let total = self.inner.lock().space.total();
+        if total != seen {
+            return Ok(());
+        }
         let needed = units * self.page_size as u64;
         let step = (total * block / 8).clamp(self.grow_step, GROW_STEP_MAX.max(self.grow_step)).max(needed);
         let step = step.next_multiple_of(self.page_size as u64);

@@ -161,12 +161,15 @@ impl Store {
     /// Blocks for images of these lengths. What was promised to the pages' writers is there; growing is the way out if free
     /// space is less than it was thought to be.
     pub(crate) fn allocate_batch(&self, lens: &[u64]) -> Result<Vec<super::Extent>> {
-        if let Some(extents) = self.inner.lock().space.allocate_batch(lens) {
-            return Ok(extents);
+        loop {
+            let mut inner = self.inner.lock();
+            if let Some(extents) = inner.space.allocate_batch(lens) {
+                return Ok(extents);
+            }
+            let seen = inner.space.total();
+            drop(inner);
+            self.grow_by(lens.len() as u64, seen)?;
         }
-        self.grow_by(lens.len() as u64)?;
-        let extents = self.inner.lock().space.allocate_batch(lens);
-        extents.ok_or_else(|| Error::NoSpace { detail: format!("{} page images", lens.len()) })
     }
 
     /// Starts the writes of a batch: one transfer for each stretch of adjacent blocks.
