@@ -31,7 +31,7 @@ const AFTER: &str = "Workloads:
   put-sync              one durable single-key commit at a time
   put-async             single-key commits, durable within 100 ms
   update-rand           read a random key, write it changed
-  blob                  put values of 1 MiB, then get them in random order
+  blob                  put 256 values of 1 MiB, then get them in random order
 
 Examples:
   ashlar bench --workload load-rand,get-rand,scan-full
@@ -55,18 +55,24 @@ pub(crate) struct Args {
     /// What to run, one after the other; "all" for everything
     #[arg(short, long, value_name = "NAME", required = true, value_delimiter = ',', ignore_case = true)]
     workload: Vec<Choice>,
-    /// Entries of the data set; of blob: 256 unless given [default: 1000000]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
-    n: Option<u64>,
+    /// Entries of the data set
+    #[arg(short, long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    n: u64,
     /// Threads
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
     /// How long each workload that has no end of its own runs, in seconds
     #[arg(short, long, default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
-    /// Bytes of a value, from 16 on [default: 100; blob: 1048576]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
-    value_size: Option<u64>,
+    /// Bytes of a value, from 16 on
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
+    value_size: u64,
+    /// Values of blob
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    blobs: u64,
+    /// Bytes of a value of blob, from 16 on
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
+    blob_size: u64,
     /// Bytes of a page: 4096, 8192, 16384, 32768 or 65536 [default: 8192]
     #[arg(long, value_name = "BYTES", value_parser = crate::cli::page_size)]
     page_size: Option<usize>,

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+/// The longest latency that is told from longer ones: an hour.
+const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
+
 /// What an operation has moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Amount {
@@ -30,7 +33,7 @@ pub(super) struct Sample {
 
 impl Sample {
     fn empty() -> Result<Sample> {
-        let latency = Histogram::new(3).map_err(|e| Error::Usage(e.to_string()))?;
+        let latency = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).map_err(|e| Error::Usage(e.to_string()))?;
         Ok(Sample { ops: 0, moved: Amount::default(), elapsed: Duration::ZERO, latency })
     }
 
@@ -122,6 +125,19 @@ mod tests {
     fn all_that_workers_do_is_counted() {
         let sample = run(vec![counting(5), counting(3)], None, || Ok(())).unwrap();
         assert_eq!((sample.ops, sample.moved, sample.latency.len()), (6, Amount { entries: 12, bytes: 60 }, 6));
+    }
+
+    #[test]
+    fn latencies_are_what_they_were() {
+        let mut times = [2, 30, 2, 2, 2].into_iter().map(Duration::from_millis);
+        let slow: Worker = Box::new(move || {
+            Ok(times.next().map(|time| {
+                ashlar_disk::sync::sleep(time);
+                Amount::default()
+            }))
+        });
+        let latency = run(vec![slow], None, || Ok(())).unwrap().latency;
+        assert!(latency.max() >= 30_000_000 && latency.value_at_quantile(0.5) >= 2_000_000 && latency.min() < 30_000_000);
     }
 
     #[test]

@@ -13,10 +13,6 @@ use ashlardb::{Database, Durability, Keyspace};
 use std::sync::Arc;
 use std::time::Duration;
 
-const ENTRIES: u64 = 1_000_000;
-const VALUE_LEN: u64 = 100;
-const BLOBS: u64 = 256;
-const BLOB_LEN: u64 = 1 << 20;
 const LOAD_BATCH: u32 = 1000;
 const READ_BATCH: u32 = 64;
 const SCAN_LEN: u64 = 100;
@@ -26,8 +22,8 @@ const ORDER_SEED: u64 = 0x0DE2;
 /// Runs one; several results where it has several parts.
 pub(super) fn run(choice: Choice, args: &Args, place: &mut Place, out: &Output) -> Result<Vec<Measured>> {
     let set = match choice {
-        Choice::Blob => Contents { n: args.n.unwrap_or(BLOBS), value_len: args.value_size.unwrap_or(BLOB_LEN) as usize },
-        _ => Contents { n: args.n.unwrap_or(ENTRIES), value_len: args.value_size.unwrap_or(VALUE_LEN) as usize },
+        Choice::Blob => Contents { n: args.blobs, value_len: args.blob_size as usize },
+        _ => Contents { n: args.n, value_len: args.value_size as usize },
     };
     let bench = Bench { args, set, out };
     match choice {

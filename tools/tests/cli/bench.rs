@@ -5,13 +5,15 @@ use crate::common::Dir;
 #[test]
 fn every_workload_runs_and_leaves_nothing() {
     let dir = Dir::new();
-    let found = dir.run("bench -w all -n 3000 --seconds 0.05 --threads 2 --cache-mb 8 --value-size 300 --json").objects();
+    let found = dir.run("bench -w all -n 3000 --seconds 0.05 --threads 2 --cache-mb 8 --value-size 300 --blobs 5 --blob-size 200001 --json").objects();
     let names: Vec<&str> = found.iter().map(|o| o["workload"].as_str().unwrap()).collect();
     assert_eq!(
         names.join(" "),
         "load-seq load-rand get-rand get-zipf get-many scan-full scan-100 put-sync put-async update-rand blob put blob get"
     );
     for object in &found {
+        let latency = |name| object["latency_ns"][name].as_u64().unwrap();
+        assert!(latency("p50") <= latency("p99_9") && latency("p99_9") <= latency("max"), "{object}");
         assert!(object["ops_per_s"].as_f64().unwrap() > 0.0 && object["latency_ns"]["max"].as_u64().unwrap() > 0, "{object}");
     }
     let entries = |name| found.iter().find(|o| o["workload"] == name).unwrap()["entries"].as_u64();
