@@ -47,10 +47,10 @@ impl Progress {
 
     fn begin(&self) -> ProgressBar {
         let (bar, template) = match self.total {
-            Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}"),
-            None => (ProgressBar::no_length(), "{msg} {spinner} {human_pos} {per_sec} {elapsed}"),
+            Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {human_pos}/{human_len}, {eta} left"),
+            None => (ProgressBar::no_length(), "{msg} {spinner} {human_pos}, {elapsed}"),
         };
-        let bar = bar.with_style(style(template)).with_message(self.label);
+        let bar = bar.with_style(style(template)).with_message(self.label).with_elapsed(now() - self.started);
         bar.set_position(self.done);
         bar
     }

@@ -24,6 +24,7 @@ use place::Place;
 use std::path::PathBuf;
 
 const AFTER: &str = "Workloads:
+  load-bulk             one bulk load of N sorted entries, one thread
   load-seq, load-rand   insert N entries in sorted or random order, in transactions of 1000, durable at the end
   get-rand, get-zipf    point reads of random keys, evenly or skewed (zipf 0.99)
   get-many              point reads in batches of 64
@@ -101,6 +102,7 @@ enum DurabilityArg {
 /// What `--workload` can say.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Choice {
+    LoadBulk,
     LoadSeq,
     LoadRand,
     GetRand,
@@ -117,7 +119,8 @@ enum Choice {
 }
 
 impl Choice {
-    const EACH: [Choice; 11] = [
+    const EACH: [Choice; 12] = [
+        Choice::LoadBulk,
         Choice::LoadSeq,
         Choice::LoadRand,
         Choice::GetRand,

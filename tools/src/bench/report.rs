@@ -3,7 +3,7 @@
 use super::run::Sample;
 use crate::error::Result;
 use crate::output::Output;
-use crate::units::{bytes, count, rate, time};
+use crate::units::{bytes, count, counted, rate, time};
 use ashlardb::Stats;
 use serde_json::json;
 use std::time::Duration;
@@ -60,13 +60,13 @@ impl Delta {
         if self.commits > 0 {
             let group = self.commits as f64 / self.flushes.max(1) as f64;
             parts.push(format!(
-                "{} commits in {} flushes ({group:.1} each, {})",
-                count(self.commits),
-                count(self.flushes),
+                "{} in {} ({group:.1} each, {})",
+                counted(self.commits, "commit", "commits"),
+                counted(self.flushes, "flush", "flushes"),
                 bytes(self.log_bytes)
             ));
         }
-        parts.push(format!("read {} pages ({})", count(self.pages_read), bytes(self.bytes_read)));
+        parts.push(format!("read {} ({})", counted(self.pages_read, "page", "pages"), bytes(self.bytes_read)));
         if self.pages_written > 0 {
             parts.push(format!("wrote {} ({})", count(self.pages_written), bytes(self.bytes_written)));
         }
@@ -76,7 +76,8 @@ impl Delta {
             }
         }
         if self.checkpoints > 0 {
-            parts.push(format!("{} checkpoints ({})", count(self.checkpoints), time(self.checkpoint_time)));
+            let checkpoints = counted(self.checkpoints, "checkpoint", "checkpoints");
+            parts.push(format!("{checkpoints} ({})", time(self.checkpoint_time)));
         }
         parts.push(format!("data {}", bytes(self.data_bytes)));
         parts.join(", ")

@@ -6,7 +6,7 @@ use super::report::{Delta, Measured};
 use super::run::{Amount, Worker, run as measure};
 use super::zipf::Zipf;
 use super::{Args, Choice, DurabilityArg, wrong};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::progress::Spinner;
 use ashlardb::{Database, Durability, Keyspace};
@@ -27,6 +27,7 @@ pub(super) fn run(choice: Choice, args: &Args, place: &mut Place, out: &Output) 
     };
     let bench = Bench { args, set, out };
     match choice {
+        Choice::LoadBulk => Ok(vec![bench.load_bulk(place)?]),
         Choice::LoadSeq | Choice::LoadRand => Ok(vec![bench.load(choice, place)?]),
         Choice::PutSync | Choice::PutAsync => Ok(vec![bench.put(choice, place)?]),
         Choice::Blob => bench.blob(place),
@@ -70,6 +71,27 @@ impl Bench<'_> {
         let workers: Vec<Worker> = (0..u64::from(threads)).map(worker).collect();
         let sample = measure(workers, limit, || Ok(db.flush()?))?;
         Ok(Measured { name, threads: threads as usize, sample, engine: Delta::between(&before, &db.stats()) })
+    }
+
+    /// One operation: the whole load.
+    fn load_bulk(&self, place: &mut Place) -> Result<Measured> {
+        place.fresh()?;
+        let data = place.data()?;
+        let set = self.set;
+        let measured = self.measure(Choice::LoadBulk.name(), data.database(), 1, None, |_| {
+            let mut data = Some(data.clone());
+            Box::new(move || {
+                let Some(data) = data.take() else { return Ok(None) };
+                let entries = data.bulk_load((0..set.n).map(|i| {
+                    let mut value = Vec::new();
+                    data::value(i, 0, set.value_len, &mut value);
+                    Ok::<_, Error>((data::key(i), value))
+                }))?;
+                Ok(Some(set.amount(entries)))
+            })
+        })?;
+        place.note(set)?;
+        Ok(measured)
     }
 
     fn load(&self, choice: Choice, place: &mut Place) -> Result<Measured> {

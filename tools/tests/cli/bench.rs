@@ -5,11 +5,13 @@ use crate::common::Dir;
 #[test]
 fn every_workload_runs_and_leaves_nothing() {
     let dir = Dir::new();
-    let found = dir.run("bench -w all -n 3000 --seconds 0.05 --threads 2 --cache-mb 8 --value-size 300 --blobs 5 --blob-size 200001 --json").objects();
+    let found = dir
+        .run("bench -w all -n 3000 --seconds 0.05 --threads 2 --cache-mb 8 --value-size 300 --blobs 5 --blob-size 200001 --json")
+        .objects();
     let names: Vec<&str> = found.iter().map(|o| o["workload"].as_str().unwrap()).collect();
     assert_eq!(
         names.join(" "),
-        "load-seq load-rand get-rand get-zipf get-many scan-full scan-100 put-sync put-async update-rand blob put blob get"
+        "load-bulk load-seq load-rand get-rand get-zipf get-many scan-full scan-100 put-sync put-async update-rand blob put blob get"
     );
     for object in &found {
         let latency = |name| object["latency_ns"][name].as_u64().unwrap();
@@ -24,8 +26,8 @@ fn every_workload_runs_and_leaves_nothing() {
 #[test]
 fn a_data_set_is_kept_and_used_again() {
     let dir = Dir::new();
-    let text = dir.run("bench -w load-seq -n 2000 --keep --page-size 4096").done();
-    assert!(text.starts_with("workload ") && text.contains("\nload-seq "), "{text}");
+    let text = dir.run("bench -w load-bulk -n 2000 --keep --page-size 4096").done();
+    assert!(text.starts_with("workload ") && text.contains("\nload-bulk "), "{text}");
     dir.run("bench -w get-rand,update-rand,scan-full -n 2000 --seconds 0.05").done();
     assert!(dir.path().join("ashlar-bench/data").exists());
     let refused = |words: &str, part: &str| {

@@ -10,8 +10,15 @@ fn filled() -> Dir {
     let dir = Dir::new();
     let text: String = (0..5000).map(|i| format!("{i:08}\nvalue {i}\n")).collect();
     dir.pipe("load -T db", text).done();
-    dir.run("put db more 1 -k other").done();
+    put(&dir, "other", &["more"]);
     dir
+}
+
+/// Puts a value under each key, in a commit each, and makes no checkpoint, as a background thread might at any time.
+fn put(dir: &Dir, keyspace: &str, keys: &[&str]) {
+    let db = ashlardb::Options::new().background(ashlardb::Background::Manual).open(dir.path().join("db")).unwrap();
+    let keyspace = db.keyspace(keyspace).unwrap();
+    keys.iter().for_each(|key| keyspace.insert(key, "v").unwrap());
 }
 
 /// Overwrites bytes of a file behind the engine's back.
@@ -50,9 +57,7 @@ fn stat_counts_what_is_there() {
 #[test]
 fn wal_lists_flushes_and_commits() {
     let dir = Dir::new();
-    for key in ["a", "b", "c"] {
-        dir.run(&format!("put db {key} v")).done();
-    }
+    put(&dir, "default", &["a", "b", "c"]);
     let found = dir.run("wal db --commits --json").objects();
     let with = |field: &str| found.iter().filter(|o| !o[field].is_null()).count();
     // One more for the keyspace.
@@ -126,9 +131,7 @@ fn damage_that_keeps_a_database_shut_is_a_finding() {
 #[test]
 fn a_damaged_log_is_told_from_its_end() {
     let dir = Dir::new();
-    for key in ["a", "b", "c"] {
-        dir.run(&format!("put db {key} v")).done();
-    }
+    put(&dir, "default", &["a", "b", "c"]);
     let segment = dir.path().join("db/wal/000000000000.wal");
     damage(&segment, 64, b"?");
     let ran = dir.run("wal db");
