@@ -106,3 +106,30 @@ fn an_empty_load_is_a_load() {
     assert_eq!(db.keyspace("loaded").unwrap().bulk_load(entries(0)).unwrap(), 0);
     check(&db, 0);
 }
+
+#[test]
+fn blocks_that_the_log_names_for_a_load_are_not_reused_before_the_next_checkpoint() {
+    let sim = Sim::new(SimOptions::new(5));
+    let small = |sim: &Sim| options(sim).cache_size(32 << 12).log_limit(16 << 20);
+    let db = small(&sim).open("/db").unwrap();
+    let loaded = db.keyspace("loaded").unwrap();
+    let key = |i: u32| format!("key {i:08}").into_bytes();
+    loaded.bulk_load((0..4000).map(|i| Ok::<_, Error>((key(i), vec![1; 200])))).unwrap();
+    let checkpoints = db.stats().checkpoints;
+    // Every loaded page changes, is evicted, and its old blocks would be taken by the next image.
+    for round in 2..5u8 {
+        let mut batch = db.batch();
+        (0..4000).filter(|i| i % 3 == 0).for_each(|i| batch.insert(&loaded, key(i), vec![round; 200]).unwrap());
+        batch.commit().unwrap();
+    }
+    assert_eq!(db.stats().checkpoints, checkpoints, "the test is about what happens without one");
+    drop((loaded, db));
+    let sim = sim.restart(Restart::PowerCut, SimOptions::new(6));
+    let db = small(&sim).open("/db").unwrap();
+    let loaded = db.keyspace("loaded").unwrap();
+    for i in 0..4000 {
+        let expected = if i % 3 == 0 { 4 } else { 1 };
+        assert_eq!(loaded.get(key(i)).unwrap().unwrap(), vec![expected; 200], "key {i}");
+    }
+    assert!(db.verify().unwrap().is_clean());
+}

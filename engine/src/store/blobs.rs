@@ -66,6 +66,7 @@ impl Store {
     /// A bulk load is being applied: its pages and runs enter the delta of `epoch`.
     pub(crate) fn install_placed(&self, placed: &[Placed], epoch: Epoch) {
         let mut inner = self.inner.lock();
+        inner.loaded_in.insert(epoch);
         for &(page, at) in placed {
             inner.logged_runs.remove(&page);
             inner.enter(epoch, page, Some(at));

@@ -71,6 +71,7 @@ impl Store {
         let mut inner = self.inner.lock();
         inner.space.checkpoint_durable(epoch);
         inner.ids.checkpoint_durable(epoch);
+        inner.loaded_in = inner.loaded_in.split_off(&Epoch(epoch.0 + 1));
     }
 
     /// The next page id never used, for the superblock.

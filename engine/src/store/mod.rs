@@ -7,7 +7,8 @@
 //! 1. Each epoch has a *delta*: page id → block pointer, or freed. The page map of a checkpoint is the previous one and its
 //!    epoch's delta. The page table is never asked: its slots may already be an epoch ahead.
 //! 2. An image enters the delta of the epoch in which its page became dirty, when its write has completed, whoever wrote it.
-//! 3. A block superseded in the epoch its image belongs to is free at once (a blob's is not: the log names it). Superseded in
+//! 3. A block superseded in the epoch its image belongs to is free at once (a blob's or bulk-loaded page's is not: the log names
+//!    it; nor, for simplicity, any that enters the delta of an epoch with a bulk load). Superseded in
 //!    a later epoch `e`, or a blob's, it is free when checkpoint `e` is durable, superblock and mirror.
 //! 4. The tail of the file beyond what the space map knows is never used; growth is durable before it is.
 
@@ -31,7 +32,7 @@ use crate::error::{Corruption, Error, Result};
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 use ashlar_disk::sync::{Mutex, MutexGuard};
 use ashlar_disk::{AlignedBuf, BlockSize, File, Queue};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -69,6 +70,8 @@ struct Inner {
     ids: ids::PageIds,
     /// Units that commits under way have been promised.
     promised: u64,
+    /// Epochs, not yet durable, in which a bulk load was applied: the log names blocks of pages that then entered the delta.
+    loaded_in: BTreeSet<Epoch>,
     /// Recovery: runs of blobs that the log names and that no leaf holds yet.
     logged_runs: BTreeMap<PageId, BlockPtr>,
 }
@@ -131,6 +134,7 @@ impl Store {
                 deltas: BTreeMap::new(),
                 ids: ids::PageIds::new(superblock.next_page_id, free_ids),
                 promised: 0,
+                loaded_in: BTreeSet::new(),
                 logged_runs: BTreeMap::new(),
             }),
             growing: Mutex::new(()),

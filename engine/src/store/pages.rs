@@ -102,7 +102,7 @@ impl PageStore for Store {
     fn superseded(&self, page: PageId, at: BlockPtr, epoch: Epoch) {
         let mut inner = self.inner.lock();
         let own = inner.deltas.get(&epoch).and_then(|d| d.get(&page)).is_some_and(|&p| p == Some(at));
-        if own {
+        if own && !inner.loaded_in.contains(&epoch) {
             // The delta goes on naming blocks that may soon be somebody else's. It is not read before this page's next image
             // is in it (or it is freed): the page is dirty in this epoch, and a checkpoint waits for that.
             inner.space.release(extent(at));
