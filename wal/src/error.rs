@@ -95,6 +95,9 @@ pub enum Damage {
         /// A segment's length in bytes.
         expected: u64,
     },
+    /// A segment begins with a flush of another database.
+    #[error("a segment of another database stands there: data and log don't belong together")]
+    ForeignSegment,
     /// A flush carries an incarnation that the superblock has never seen: log and data are not of the same time.
     #[error("a flush of incarnation {found} stands there, but the superblock knows none above {newest}")]
     UnknownIncarnation {

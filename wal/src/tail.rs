@@ -12,7 +12,8 @@
 //! | a gap, and                                                                | decision                         |
 //! | ------------------------------------------------------------------------- | -------------------------------- |
 //! | the superblock says that the log was durable beyond its start             | corrupted                        |
-//! | a later valid flush of an incarnation not below C's says so, wherever     | corrupted                        |
+//! | a valid flush of an incarnation not below C's says so, wherever it stands | corrupted                        |
+//! | a segment from the gap's on begins with a flush of another database       | corrupted                        |
 //! | neither                                                                   | the torn, unconfirmed tail: end  |
 //!
 //! Why that is right, with one flush in flight at a time:
@@ -23,6 +24,10 @@
 //!    incarnation writes begins at the gap.
 //! 3. Leftovers in recycled segments belong to other positions, and each flush names its own. Leftovers of a torn tail that
 //!    lie behind what a later incarnation wrote have a lower incarnation.
+//!
+//! 4. A flush that says so stands behind the gap or, where segments were exchanged, anywhere; what recycling leaves behind is
+//!    older than C and says less. A segment's first block is never anything but zeros or a flush's header, so a flush of another
+//!    database there is no content of ours: the log's files were exchanged.
 //!
 //! A read error is not a gap: it ends recovery with that error.
 
@@ -100,15 +105,24 @@ pub(crate) fn check_gap(window: &mut Window, gap: Lsn, durable: Lsn, incarnation
     Ok(())
 }
 
-/// The first valid flush behind `gap`, in whatever segment, that says that the log was durable beyond it.
+/// A valid flush in the segments from that of `gap` on, wherever it belongs, that says that the log was durable beyond it.
 fn find_voucher(window: &mut Window, segments: &[SegmentNo], gap: Lsn, incarnation_min: u32) -> Result<Option<FlushHeader>> {
     let geometry = *window.geometry();
+    let vouches = |flush: &FlushHeader| flush.durable > gap && flush.incarnation >= incarnation_min;
     for &segment in segments.iter().filter(|&&segment| segment >= geometry.segment_of(gap)) {
-        let end = geometry.start_of(segment.next());
-        let mut lsn = geometry.start_of(segment).max(gap.plus(geometry.block));
+        let (first, end) = (geometry.start_of(segment), geometry.start_of(segment.next()));
+        let mut lsn = first.max(gap);
         while lsn < end {
-            match window.flush_at(lsn)? {
-                Ok(flush) if flush.durable > gap && flush.incarnation >= incarnation_min => return Ok(Some(flush)),
+            let found = match window.flush_at(lsn)? {
+                Ok(flush) => Some(flush),
+                Err(Unfit::Elsewhere) => window.stray_at(lsn)?,
+                Err(Unfit::Foreign) if lsn == first && window.stray_at(lsn)?.is_some() => {
+                    return Err(window.damaged(lsn, end, Damage::ForeignSegment));
+                }
+                Err(_) => None,
+            };
+            match found {
+                Some(flush) if vouches(&flush) => return Ok(Some(flush)),
                 _ => lsn = lsn.plus(geometry.block),
             }
         }

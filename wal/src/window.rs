@@ -54,6 +54,21 @@ impl Window {
         }
     }
 
+    /// The whole flush that stands at `lsn`, of whichever database and position; `None` where there is none that this version knows.
+    ///
+    /// # Errors
+    /// Of the disk; a segment that is missing or of a wrong length.
+    pub(crate) fn stray_at(&mut self, lsn: Lsn) -> Result<Option<FlushHeader>> {
+        self.cover(lsn, self.geometry.block)?;
+        let Ok(claimed) = ClaimedFlush::read_anywhere(self.from(lsn)) else { return Ok(None) };
+        let len = (claimed.length() as u64).next_multiple_of(self.geometry.block);
+        if len > self.geometry.left_in_segment(lsn) {
+            return Ok(None);
+        }
+        self.cover(lsn, len)?;
+        Ok(claimed.verify(self.from(lsn)).ok())
+    }
+
     /// The pieces of records in the flush that `flush_at` gave last.
     pub(crate) fn payload(&self, flush: &FlushHeader) -> &[u8] {
         &self.from(flush.lsn)[HEADER_SIZE as usize..flush.length as usize]
