@@ -119,7 +119,7 @@ fn log_thread(shared: &Shared) {
 /// Waits the bound out (commits gather meanwhile), then makes them durable.
 fn sync_eventual(shared: &Shared, wal: &Wal) {
     let state = &shared.background;
-    let until = sync::now() + shared.options.eventual_bound;
+    let until = sync::now().saturating_add(shared.options.eventual_bound);
     while !state.stopping() && sync::now() < until {
         state.wait_log(until.saturating_sub(sync::now()));
     }

@@ -20,6 +20,9 @@ pub(crate) enum Draw {
 /// The largest step by which the file grows, in bytes.
 const GROW_STEP_MAX: u64 = 256 << 20;
 
+/// A least step above this is taken for this, so that sums stay within what a file can have.
+const GROW_STEP_CAP: u64 = 1 << 40;
+
 /// A promise that so many pages more can become dirty and be written. Given back when dropped: by then the pages it was for
 /// are counted as dirty.
 #[derive(Debug)]
@@ -79,9 +82,10 @@ impl Store {
         if total != seen {
             return Ok(());
         }
-        let needed = units * self.page_size as u64;
-        let step = (total * block / 8).clamp(self.grow_step, GROW_STEP_MAX.max(self.grow_step)).max(needed);
-        let step = step.next_multiple_of(self.page_size as u64);
+        let page = self.page_size as u64;
+        let needed = units * page;
+        let least = self.grow_step.min(GROW_STEP_CAP);
+        let step = (total * block / 8).clamp(least, GROW_STEP_MAX.max(least)).max(needed).next_multiple_of(page);
         match self.try_grow(total * block, step) {
             Err(Error::NoSpace { .. }) if needed < step => self.try_grow(total * block, needed),
             outcome => outcome,

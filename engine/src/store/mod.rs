@@ -292,6 +292,11 @@ fn free_ids(map: &PageMap, next: u64) -> Result<Vec<u64>> {
         free.extend(expected..page.0);
         expected = page.0 + 1;
     }
+    let rest = next - expected;
+    if usize::try_from(rest).is_err() || free.try_reserve_exact(rest as usize).is_err() {
+        let what = format!("{next} page ids are said to have been given out: more than memory can hold");
+        return Err(Corruption { place: "superblock of data".into(), page: None, block: Some(0), tree: None, what }.into());
+    }
     free.extend(expected..next);
     free.reverse();
     Ok(free)

@@ -55,6 +55,8 @@ const COPY_LEN: usize = 4096;
 const MAGIC: [u8; 8] = *b"ASHLARDB";
 const CRC_AT: usize = 4092;
 const WAL_DIR_AT: usize = 128;
+/// No number or position in a superblock gets here.
+const NUMBER_MAX: u64 = 1 << 62;
 /// Longest path of a log directory, in bytes.
 pub const WAL_DIR_LEN_MAX: usize = 1024;
 
@@ -157,8 +159,11 @@ impl Superblock {
         let dir_len = get_u32(b, 100) as usize;
         let dir = b.get(WAL_DIR_AT..WAL_DIR_AT + dir_len.min(WAL_DIR_LEN_MAX + 1))?;
         let wal_dir = std::str::from_utf8(dir).ok()?.to_owned();
-        let ok =
-            page_ok && segment_ok && map_root.is_some() == (map_height > 0) && map_height <= 16 && dir_len <= WAL_DIR_LEN_MAX;
+        let map_ok = map_root.is_some() == (map_height > 0) && map_height <= 16;
+        // Numbers only rise, one at a time: none gets near its end in the life of any device.
+        let numbers_ok =
+            [48, 56, 64, 72, 104, 112, 120].iter().all(|&at| get_u64(b, at) < NUMBER_MAX) && get_u32(b, 80) < u32::MAX;
+        let ok = page_ok && segment_ok && map_ok && numbers_ok && dir_len <= WAL_DIR_LEN_MAX;
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&b[16..32]);
         ok.then_some(Superblock {
