@@ -31,8 +31,7 @@ pub(super) fn check_directory(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -
     if options.read_only || options.create == Create::Never {
         return refuse("there is no file \"data\" in it".into());
     }
-    let named = options.wal_dir.as_ref().map(|d| d.to_string_lossy().into_owned()).unwrap_or_default();
-    let log_dir = wal_dir(dir, &named);
+    let log_dir = wal_dir(dir, &named_wal_dir(options));
     let own_log_name = if log_dir.parent() == Some(dir) { log_dir.file_name() } else { None };
     for name in fs.list(dir)? {
         if name != LOCK && name != UNFINISHED && own_log_name.is_none_or(|n| n != &*name) {
@@ -45,12 +44,13 @@ pub(super) fn check_directory(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -
 /// Makes a database in `dir`, which holds none: the log's first segment, then `data`.
 pub(super) fn create(fs: &Arc<dyn Fs>, dir: &Path, options: &Options) -> Result<()> {
     let asked = BlockSize::new(options.block_size).unwrap_or(BlockSize::MIN);
+    let log_dir = wal_dir(dir, &named_wal_dir(options));
+    check_directory(fs, dir, options)?;
+    check_log(fs, dir, &log_dir, options, asked)?;
     let block = block_for(fs, dir, options, asked)?;
     let superblock = first_superblock(options, block);
-    let log_dir = wal_dir(dir, &superblock.wal_dir);
-    check_directory(fs, dir, options)?;
     keep_name(fs, dir)?;
-    remove_leftovers(fs, dir, &log_dir, options, block)?;
+    remove_leftovers(fs, dir, &log_dir)?;
     if fs.exists(&log_dir)? {
         keep_name(fs, &log_dir)?;
     } else {
@@ -121,17 +121,37 @@ fn first_superblock(options: &Options, block_size: BlockSize) -> Superblock {
         next_page_id: 0,
         next_tree_id: FIRST_TREE,
         catalog_root: 0,
-        wal_dir: options.wal_dir.as_ref().map(|d| d.to_string_lossy().into_owned()).unwrap_or_default(),
+        wal_dir: named_wal_dir(options),
     }
 }
 
-/// Removes what an interrupted creation has left, and nothing else: an unknown file, or a log that holds anything, is refused.
-fn remove_leftovers(fs: &Arc<dyn Fs>, dir: &Path, log_dir: &Path, options: &Options, block: BlockSize) -> Result<()> {
-    let refuse = |reason: String| Err(Error::NotADatabase { path: dir.to_owned(), reason });
-    if fs.exists(log_dir)? {
-        if ashlar_wal::holds_any_flush(fs, log_dir, options.io_mode, block).map_err(super::wal_error)? {
-            return refuse(format!("{} holds a log, but there is no file \"data\": restore it", log_dir.display()));
+/// The log's directory as the superblock names it: empty for the usual one.
+fn named_wal_dir(options: &Options) -> String {
+    options.wal_dir.as_ref().map(|d| d.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Refuses a directory with a log that holds anything: nothing of it is touched.
+fn check_log(fs: &Arc<dyn Fs>, dir: &Path, log_dir: &Path, options: &Options, block: BlockSize) -> Result<()> {
+    if !fs.exists(log_dir)? {
+        return Ok(());
+    }
+    let holds = match ashlar_wal::holds_any_flush(fs, log_dir, options.io_mode, block) {
+        Err(ashlar_wal::Error::Disk(ashlar_disk::Error::Alignment { needed, .. })) => {
+            let block = BlockSize::new(needed).unwrap_or(block);
+            ashlar_wal::holds_any_flush(fs, log_dir, options.io_mode, block)
         }
+        outcome => outcome,
+    };
+    if holds.map_err(super::wal_error)? {
+        let reason = format!("{} holds a log, but there is no file \"data\": restore it", log_dir.display());
+        return Err(Error::NotADatabase { path: dir.to_owned(), reason });
+    }
+    Ok(())
+}
+
+/// Removes what an interrupted creation has left, and nothing else: [`check_directory`] and [`check_log`] have looked.
+fn remove_leftovers(fs: &Arc<dyn Fs>, dir: &Path, log_dir: &Path) -> Result<()> {
+    if fs.exists(log_dir)? {
         ashlar_wal::remove_segments(fs, log_dir).map_err(super::wal_error)?;
     }
     if fs.exists(&dir.join(UNFINISHED))? {
