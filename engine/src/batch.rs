@@ -103,6 +103,7 @@ impl Batch {
     /// # Errors
     /// As [`Batch::commit`].
     pub fn commit_with(self, durability: Durability) -> Result<()> {
+        self.database.shared().owner.check()?;
         if self.writes.is_empty() {
             return Ok(());
         }

@@ -183,6 +183,7 @@ impl Database {
     /// Those of a commit.
     pub fn drop_keyspace(&self, name: &str) -> Result<bool> {
         let shared = self.shared();
+        shared.owner.check()?;
         let _one = shared.ddl.lock();
         let Some(state) = shared.names.lock().get(name).cloned() else { return Ok(false) };
         let tree = state.tree()?.id;
