@@ -11,8 +11,8 @@ mod data;
 mod log;
 
 use ashlardb::{Background, Database, Keyspace, Options};
-use data::{Count, Data};
-use log::{Entries, Log, Trees};
+use data::{Count, Data, Entries};
+use log::{Log, Trees};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ struct Met {
     spanning: u64,
     crossing: u64,
     empty_flushes: usize,
-    codes: [u64; 8],
+    codes: [u64; 9],
     dropped_trees: u64,
 }
 
@@ -68,9 +68,9 @@ fn read_catalog(data: &mut Data, met: &mut Met) -> Trees {
         match entry.key[0] {
             b'k' => {
                 let (tree, root) = (bytes::u64_at(cell, 0), bytes::u64_at(cell, 8));
-                let found = data.tree(tree, root);
-                assert_eq!(found.len() as u64, bytes::u64_at(cell, 16), "number of entries");
-                let entries = found.into_iter().map(|e| (e.key, data.value(tree, e.kind, &e.cell))).collect();
+                assert!(tree < data.superblock.next_tree);
+                let entries = data.entries(tree, root);
+                assert_eq!(entries.len() as u64, bytes::u64_at(cell, 16), "number of entries");
                 trees.insert(tree, (log::text(&entry.key[1..]), entries));
             }
             b'd' => {
@@ -159,6 +159,16 @@ impl Writer<'_> {
         self.entries(name).clear();
     }
 
+    fn bulk_load(&mut self, name: &str, count: u32) {
+        let keyspace = self.keyspace(name);
+        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = (0..count).map(|i| (i.to_be_bytes().to_vec(), vec![i as u8; 100])).collect();
+        entries[7].1 = vec![1; 40_000];
+        entries[9].1 = vec![2; 15_000];
+        let loaded: Result<u64, ashlardb::Error> = keyspace.bulk_load(entries.iter().map(|(k, v)| Ok((k, v))));
+        assert_eq!(loaded.unwrap(), u64::from(count));
+        self.entries(name).extend(entries);
+    }
+
     fn drop_keyspace(&mut self, name: &str) {
         assert!(self.db.drop_keyspace(name).unwrap());
         self.model.remove(name);
@@ -176,9 +186,9 @@ fn options(page_size: usize, block_size: usize) -> Options {
         .background(Background::Manual)
 }
 
-/// A directory on a disk, for direct I/O: in `ASHLAR_TEST_DIR`, or here.
+/// A directory on a disk, for direct I/O.
 fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(std::env::var("ASHLAR_TEST_DIR").unwrap_or(".".into())).unwrap()
+    tempfile::tempdir_in(ashlar_tests::test_dir()).unwrap()
 }
 
 /// Everything that has a form of its own on disk, in the checkpoint and behind it in the log.
@@ -210,6 +220,7 @@ fn write_all_forms(db: &Database, model: &mut Model, seed: u64) {
     w.put("new", b"k", Vec::new());
     w.drop_keyspace("new");
     w.churn("new", 5);
+    w.bulk_load("loaded", 500);
     let mut batch = db.batch();
     for i in 0..300u32 {
         let value = w.value(1000);
@@ -281,6 +292,6 @@ fn a_closed_database_is_all_checkpoint_and_its_log_is_in_another_directory() {
     db.close().unwrap();
     let (found, met) = read(&path);
     assert!(found == model);
-    assert_eq!(met.codes, [0; 8], "nothing lies beyond A");
+    assert_eq!(met.codes, [0; 9], "nothing lies beyond A");
     assert!(dir.path().join("log/000000000000.wal").exists() || met.records == 0);
 }

@@ -98,6 +98,9 @@ pub(crate) struct Entry {
     pub(crate) cell: Vec<u8>,
 }
 
+/// A keyspace's entries.
+pub(crate) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// The file `data` as of its checkpoint.
 pub(crate) struct Data {
     bytes: Vec<u8>,
@@ -198,7 +201,6 @@ impl Data {
 
     /// All entries of a tree, in order.
     pub(crate) fn tree(&mut self, tree: u64, root: u64) -> Vec<Entry> {
-        assert!(tree < self.superblock.next_tree);
         let mut out = Vec::new();
         self.walk(tree, root, None, (&[], None), &mut out);
         assert!(out.windows(2).all(|w| w[0].key < w[1].key), "keys ascend");
@@ -240,6 +242,17 @@ impl Data {
             let from = bounds[i].as_deref().expect("only the last bound is open");
             self.walk(tree, child, Some(page[6] - 1), (from, bounds[i + 1].as_deref()), out);
         }
+    }
+
+    /// All keys of a tree, with their values.
+    pub(crate) fn entries(&mut self, tree: u64, root: u64) -> Entries {
+        let found = self.tree(tree, root);
+        found.into_iter().map(|e| (e.key, self.value(tree, e.kind, &e.cell))).collect()
+    }
+
+    /// An entry of the next checkpoint's map, which a record names.
+    pub(crate) fn add_to_map(&mut self, page: u64, pointer: u64) {
+        assert!(self.map.insert(page, pointer).is_none(), "page {page} has a place already");
     }
 
     /// The value that a leaf's cell of `tree` stands for.

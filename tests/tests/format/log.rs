@@ -1,13 +1,10 @@
 //! Reading the log: flushes from C on, where it ends, the records in it, and what a commit's record does.
 
 use super::bytes::{Bytes, crc32c, u16_at, u32_at, u64_at};
-use super::data::{Data, Superblock};
+use super::data::{Data, Entries, Superblock};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-
-/// A keyspace's entries.
-pub(crate) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Trees that keyspaces have: by id, name and entries.
 pub(crate) type Trees = BTreeMap<u64, (String, Entries)>;
@@ -157,7 +154,7 @@ impl Log<'_> {
 }
 
 /// Does to `trees` what a record says; gives how many operations of each code it has.
-pub(crate) fn apply(body: &[u8], trees: &mut Trees, data: &mut Data, codes: &mut [u64; 8]) {
+pub(crate) fn apply(body: &[u8], trees: &mut Trees, data: &mut Data, codes: &mut [u64; 9]) {
     let mut body = Bytes(body);
     assert_eq!(body.byte(), 1, "format of a record");
     while !body.0.is_empty() {
@@ -192,6 +189,20 @@ pub(crate) fn apply(body: &[u8], trees: &mut Trees, data: &mut Data, codes: &mut
                 let runs: Vec<(u64, u32)> = (0..body.varint()).map(|_| (body.varint(), (body.u64(), body.u32())).1).collect();
                 let value = data.logged_blob(len, &runs);
                 change(trees, tree, |entries| drop(entries.insert(key, value)));
+            }
+            8 => {
+                let (name, old) = trees.remove(&tree).expect("a tree that is replaced");
+                assert!(old.is_empty(), "only an empty keyspace is loaded");
+                let (new, root, count) = (body.varint(), body.varint(), body.varint());
+                assert_eq!(name, text(body.string()));
+                let mut page = 0;
+                for _ in 0..body.varint() {
+                    page += body.varint();
+                    data.add_to_map(page, body.u64());
+                }
+                let entries = data.entries(new, root);
+                assert_eq!(entries.len() as u64, count);
+                trees.insert(new, (name, entries));
             }
             _ => unreachable!("operation {code}"),
         }
