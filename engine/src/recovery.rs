@@ -172,13 +172,16 @@ impl LogFiles {
     }
 
     fn read(&self, fs: &Arc<dyn Fs>, superblock: &Superblock) -> Result<LogScan> {
-        let start = LogStart {
-            c: Lsn(superblock.replay_from),
-            incarnation_at_c: superblock.incarnation_at_replay,
-            newest_incarnation: superblock.incarnation,
-            durable: Lsn(superblock.last_commit),
-        };
-        ashlar_wal::read_log(fs, &self.dir, &self.options, &start).map_err(wal_error)
+        ashlar_wal::read_log(fs, &self.dir, &self.options, &log_start(superblock)).map_err(wal_error)
+    }
+}
+
+fn log_start(superblock: &Superblock) -> LogStart {
+    LogStart {
+        c: Lsn(superblock.replay_from),
+        incarnation_at_c: superblock.incarnation_at_replay,
+        newest_incarnation: superblock.incarnation,
+        durable: Lsn(superblock.last_commit),
     }
 }
 
@@ -255,13 +258,20 @@ pub(crate) fn pool_over(store: Store, frames: u32) -> Result<EnginePool> {
     Pool::new(options, store).map_err(pool_error)
 }
 
-/// Reads the log from where replay of the checkpoint of `superblock` starts: the number of commits in it.
+/// Reads the log from where replay of the checkpoint of `superblock` starts, as far as it is durable now: the number of commits in
+/// it.
 pub(crate) fn scan_log(shared: &Shared, superblock: &Superblock) -> Result<u64> {
     let log = LogFiles {
         dir: wal_dir(&shared.path, &superblock.wal_dir),
         options: wal_options(superblock, shared.options.io_mode, shared.log_limit()),
     };
-    Ok(log.read(&shared.fs, superblock)?.tail().records)
+    let start = log_start(superblock);
+    let scan = match &shared.log {
+        // It goes on being written.
+        Some(wal) => ashlar_wal::read_log_until(&shared.fs, &log.dir, &log.options, &start, wal.durable()),
+        None => ashlar_wal::read_log(&shared.fs, &log.dir, &log.options, &start),
+    };
+    Ok(scan.map_err(wal_error)?.tail().records)
 }
 
 fn pool_error(e: PoolError) -> Error {

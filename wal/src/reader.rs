@@ -83,7 +83,21 @@ impl Source {
 /// `Corrupted` where a part that was once confirmed is damaged or gone (see `tail` for how that is told from a torn end), or a needed
 /// segment is missing; `UnknownVersion`; and an error of the disk as it is: what can't be read is not taken for the end.
 pub fn read_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<LogScan> {
-    let source = Source::new(fs, dir, options);
+    read(Source::new(fs, dir, options), start, Lsn(u64::MAX))
+}
+
+/// Reads a log that is being appended to, from `start.c` as far as it is durable: up to `until`, which [`Wal::durable`] has said.
+/// What is written behind that meanwhile is not looked at.
+///
+/// # Errors
+/// As [`read_log`]; any gap before `until` is damage.
+///
+/// [`Wal::durable`]: crate::Wal::durable
+pub fn read_log_until(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart, until: Lsn) -> Result<LogScan> {
+    read(Source::new(fs, dir, options), &LogStart { durable: start.durable.max(until), ..*start }, until)
+}
+
+fn read(source: Source, start: &LogStart, until: Lsn) -> Result<LogScan> {
     let mut follow = Follow::new(source.window()?, start)?;
     let mut assembler = Assembler::new();
     let mut tail = LogTail {
@@ -97,7 +111,8 @@ pub fn read_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogS
         records_end: Lsn(0),
         vouched: start.durable,
     };
-    while let Some(flush) = follow.next_flush()? {
+    while follow.next < until {
+        let Some(flush) = follow.next_flush()? else { break };
         tail.flushes += 1;
         tail.last_incarnation = flush.incarnation;
         tail.end = follow.next;

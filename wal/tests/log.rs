@@ -3,7 +3,7 @@
 mod common;
 
 use ashlar_disk::Fs;
-use ashlar_wal::{Error, LogEnd, LogRecord, LogStart, Lsn, Wal, holds_any_flush, remove_segments};
+use ashlar_wal::{Error, LogEnd, LogRecord, LogStart, Lsn, Wal, holds_any_flush, read_log_until, remove_segments};
 use common::{Log, body, id_of, memory, small};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +50,23 @@ fn records_come_back_with_their_positions() {
         assert!(records.iter().any(|record| record.lsn == appended.lsn));
         assert!(records.iter().all(|record| record.flush_start >= log.start.c));
     }
+}
+
+#[test]
+fn a_log_that_is_being_appended_to_is_read_as_far_as_it_was_durable() {
+    let mut log = new_log();
+    let (wal, _) = log.open().expect("open");
+    wal.flush_to(wal.append(body(0, 100)).lsn).expect("flush");
+    let until = wal.durable();
+    let unseen = wal.append(body(1, 100));
+    wal.flush_to(unseen.lsn).expect("flush");
+    assert!(wal.witness().expect("a flush that vouches for it"));
+    // As if it had been written after the reader had been there: what stands behind it says that it was durable.
+    log.flip(unseen.lsn, 1);
+    assert!(matches!(log.scan(), Err(Error::Corrupted { .. })));
+    let scan = |until| read_log_until(&log.fs, &log.dir, &log.options, &log.start, until);
+    assert_eq!(scan(until).expect("nothing wrong up to there").tail().records, 1);
+    assert!(matches!(scan(wal.durable()), Err(Error::Corrupted { .. })));
 }
 
 #[test]
