@@ -62,7 +62,7 @@ fn a_log_that_is_being_appended_to_is_read_as_far_as_it_was_durable() {
     wal.flush_to(unseen.lsn).expect("flush");
     assert!(wal.witness().expect("a flush that vouches for it"));
     // As if it had been written after the reader had been there: what stands behind it says that it was durable.
-    log.flip(unseen.lsn, 1);
+    log.flip(unseen.start, 1);
     assert!(matches!(log.scan(), Err(Error::Corrupted { .. })));
     let scan = |until| read_log_until(&log.fs, &log.dir, &log.options, &log.start, until);
     assert_eq!(scan(until).expect("nothing wrong up to there").tail().records, 1);
