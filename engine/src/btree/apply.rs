@@ -108,7 +108,7 @@ impl<S: PageStore> Writer<'_, S> {
         }
         let next = match done < here {
             true => Next::MakeRoom,
-            false if self.is_newly_sparse(used, self.open(page, leaf.bytes())?.used()) => Next::Settle,
+            false if self.is_newly_sparse(used, &self.open(page, leaf.bytes())?) => Next::Settle,
             false => Next::Leaf,
         };
         Ok(Progress { done, next })
@@ -153,10 +153,14 @@ impl<S: PageStore> Writer<'_, S> {
         }
     }
 
-    /// Whether a page that used `before` bytes and now uses `after` is to be joined with a neighbour, if one has room. It is
-    /// asked once for each eighth of the page that is lost below a half, so that a page whose neighbours are full is not tried
-    /// at every delete.
-    pub(super) fn is_newly_sparse(&self, before: usize, after: usize) -> bool {
+    /// Whether a page that used `before` bytes and is now `page` is to be joined with a neighbour, if one has room. It is asked
+    /// once for each eighth of the page that is lost below a half, so that a page whose neighbours are full is not tried at
+    /// every delete. Where slots are few it is they that count.
+    pub(super) fn is_newly_sparse(&self, before: usize, page: &Node<Plain<'_>>) -> bool {
+        let after = page.used();
+        if self.tree.slots_max > 0 && after < before && page.count() * 2 < usize::from(self.tree.slots_max) {
+            return true;
+        }
         let eighth = |used: usize| used * 8 / capacity(self.pool.page_size());
         after < before && eighth(after) < 4 && eighth(after) < eighth(before)
     }

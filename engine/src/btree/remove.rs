@@ -137,7 +137,7 @@ impl<S: PageStore> Writer<'_, S> {
         }
         edit::raise_lsn(&mut leaf, lsn);
         edit::remove(&mut leaf, self.tree.id, slots.clone()).map_err(fault)?;
-        let sparse = self.is_newly_sparse(used, self.open(page, leaf.bytes())?.used());
+        let sparse = self.is_newly_sparse(used, &self.open(page, leaf.bytes())?);
         Ok(Removed { count: slots.len(), sparse, upper })
     }
 
