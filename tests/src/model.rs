@@ -1,6 +1,6 @@
 //! Random operations of every kind on a database and on plain ordered maps, every answer compared.
 //!
-//! One thread. [`Machine::step`] draws an operation, does it to both, and compares; what it did last is kept for the message.
+//! One thread. `Machine::step` draws an operation, does it to both, and compares; what it did last is kept for the message.
 
 mod reads;
 mod writes;

@@ -1,6 +1,6 @@
 //! The store: where every page stands on disk, now and in the next checkpoint.
 //!
-//! It is what the buffer pool reads from and writes to ([`PageStore`]), and what a checkpoint turns into a page map and a
+//! It is what the buffer pool reads from and writes to ([`PageStore`](ashlar_bufferpool::PageStore)), and what a checkpoint turns into a page map and a
 //! superblock. It knows pages as images with a header and a checksum, not what they hold.
 //!
 //! Invariants (the design calls them "what an epoch owns"):
