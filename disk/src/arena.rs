@@ -142,7 +142,7 @@ impl Reserved {
     }
 
     /// Opens at least the first `bytes`, zero where they were not open before; no less stays open than was. More than
-    /// [`Reserved::max_bytes`] is an [`Error::Io`] with `ENOMEM`.
+    /// [`Reserved::max_bytes`] is an [`Error::Io`](crate::Error::Io) with `ENOMEM`.
     pub fn open_to(&self, bytes: usize) -> Result<()> {
         if bytes <= self.open.load(Ordering::Acquire) {
             return Ok(());
