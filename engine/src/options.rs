@@ -191,7 +191,8 @@ impl Options {
         self
     }
 
-    /// How long an `Eventual` commit may stay undurable. Default: 100 ms.
+    /// How long after an `Eventual` commit the flush that makes it durable begins at the latest. Default: 100 ms. With
+    /// [`Background::Manual`] it begins with [`Database::maintain`].
     pub fn eventual_bound(mut self, bound: Duration) -> Options {
         self.eventual_bound = bound;
         self
