@@ -1,6 +1,6 @@
 //! What can go wrong below the pages, decided once for each errno.
 //!
-//! `ENOSPC` and `EDQUOT` are [`Error::NoSpace`]; `EINVAL` of a transfer or of an open with `O_DIRECT` is
+//! `ENOSPC`, `EDQUOT` and `EFBIG` are [`Error::NoSpace`]; `EINVAL` of a transfer or of an open with `O_DIRECT` is
 //! [`Error::DirectIoUnsupported`] or [`Error::Alignment`]; `EINTR` is completed and never seen; everything else is
 //! [`Error::Io`]. A short transfer is completed where it can be and is [`Error::Short`] where the file ends. Nothing here is
 //! tried again: a failed sync in particular may have dropped what it was to make durable.
@@ -79,8 +79,8 @@ pub enum Error {
         /// Its kind.
         kind: io::ErrorKind,
     },
-    /// The file system (`ENOSPC`) or the user's quota (`EDQUOT`) is full.
-    #[error("no space left for {op} {path}: free some space or raise the quota")]
+    /// The file system (`ENOSPC`) or the user's quota (`EDQUOT`) is full, or the file may get no longer (`EFBIG`).
+    #[error("no space left for {op} {path}: free some space or raise the limit")]
     NoSpace {
         /// What was being done.
         op: Op,
@@ -98,7 +98,7 @@ pub enum Error {
         offset: u64,
         /// How many bytes it was to move.
         wanted: u64,
-        /// How far it came: the byte after the last one that was there.
+        /// Where the file ends: the byte after the last one that was there.
         end: u64,
     },
     /// A transfer's memory, offset or length is not a multiple of what the file needs.
@@ -167,7 +167,7 @@ impl Error {
     /// Classifies an error of the operating system.
     pub fn from_io(op: Op, path: &Path, offset: Option<u64>, source: &io::Error) -> Error {
         let errno = source.raw_os_error();
-        if matches!(errno, Some(libc::ENOSPC | libc::EDQUOT)) {
+        if matches!(errno, Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) {
             return Error::NoSpace { op, path: path.to_owned() };
         }
         Error::Io { op, path: path.to_owned(), offset, errno, kind: source.kind() }

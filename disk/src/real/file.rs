@@ -82,6 +82,11 @@ impl RealFile {
         match after(direction, self.alignment.offset, done, len, moved) {
             Next::Finished => Ok(None),
             Next::Continue(position) => Ok(Some(position)),
+            Next::FileEnds(0) => {
+                // It ends at or before where the transfer begins.
+                let end = self.len().map_or(offset, |end| end.min(offset));
+                Err(Error::Short { path: self.path.clone(), offset, wanted: len, end })
+            }
             Next::FileEnds(position) => Err(cut_short(&self.path, offset, len, position)),
             Next::Stuck => {
                 let kind = io::ErrorKind::WriteZero;
