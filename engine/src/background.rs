@@ -7,7 +7,6 @@
 
 use crate::database::Shared;
 use crate::error::Result;
-use crate::store::Draw;
 use ashlar_disk::sync::{self, Condvar, JoinHandle, Mutex};
 use ashlar_wal::Wal;
 use std::sync::Arc;
@@ -186,7 +185,7 @@ impl Shared {
         if self.apply.lock().dropped.is_empty() {
             return Ok(false);
         }
-        let _promise = self.store().promise(self.pages_for(64, 0), self.pool.dirty_pages(), Draw::Reserve)?;
+        let _promise = self.room_on_disk(self.pages_for(64, 0), true)?;
         let mut applier = self.apply.lock();
         if self.visible.watermark() < applier.applied {
             return Ok(false);

@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// Most memory that a batch's writes may take, in bytes.
 const BATCH_BYTES_MAX: u64 = 4 << 30;
 
+/// Pages that removing a range has changed and not yet freed, at most, at any time.
+const RANGE_PAGES: u64 = 48;
+
 /// Writes that are applied together, atomically, when [`Batch::commit`] is called; dropped before, they never happened. Of several
 /// writes to one key the last counts.
 #[derive(Debug)]
@@ -159,7 +162,7 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef
     for (_, write) in writes {
         references.push(match write {
             WriteRef::Put(_, value) if value.len() > logged_max => {
-                let new = blob::write(&shared.pool, value)?;
+                let new = shared.with_room(|| blob::write(&shared.pool, value))?;
                 let reference = new.reference().clone();
                 blobs.push(new);
                 Some(reference)
@@ -208,9 +211,8 @@ fn commit_operations(
     let mut touches: Vec<TreeId> = operations.iter().map(Operation::tree).collect();
     touches.dedup();
     let mut pages = shared.pages_for(operations.len(), record.len());
-    if operations.iter().any(|o| o.point().is_none()) {
-        pages += shared.store().space_use().pages / 4;
-    }
+    // A range's pages go one after the other: at any time it has changed a few on each level at its two ends.
+    pages += RANGE_PAGES * operations.iter().filter(|o| o.point().is_none()).count() as u64;
     let frees = operations.iter().all(|o| matches!(o, Operation::Delete { .. } | Operation::DeleteRange { .. }));
     shared.commit(Prepared { record, touches: &touches, drops: &[], pages, frees, only_if_empty: None, durability }, appended)
 }

@@ -70,6 +70,8 @@ impl NewBlob<'_> {
 impl Drop for NewBlob<'_> {
     fn drop(&mut self) {
         if !self.kept {
+            // An error may have come while transfers were in flight: their blocks are nobody else's before they have ended.
+            self.store.queue().drain();
             self.store.release_blob(&self.blob);
         }
     }
@@ -83,7 +85,7 @@ pub(crate) fn write<'a>(pool: &'a EnginePool, value: &[u8]) -> Result<NewBlob<'a
     let mut rest = value;
     while !rest.is_empty() {
         let blocks = run_blocks(rest.len(), store.block().bytes());
-        let (page, extent) = pages::take_ids(pool, 1, || store.allocate_run(blocks, pool.dirty_pages()))?;
+        let (page, extent) = pages::take_ids(pool, 1, || store.allocate_run(blocks, || pool.dirty_pages()))?;
         let bytes = extent.len as usize * store.block().bytes();
         let part = &rest[..rest.len().min(bytes)];
         let crc = submit_run(store, extent, part, bytes, &failed);

@@ -187,7 +187,7 @@ impl<'a> Loading<'a> {
         let store = self.shared.store();
         let block = store.block().bytes();
         let lens: Vec<u64> = self.images.iter().map(|(_, len)| (len / block) as u64).collect();
-        store.make_room(lens.len() as u64, self.shared.pool.dirty_pages())?;
+        store.make_room(lens.len() as u64, || self.shared.pool.dirty_pages())?;
         let extents = store.allocate_batch(&lens)?;
         let staging = std::mem::replace(&mut self.staging, AlignedBuf::zeroed(BATCH_BYTES));
         let mut at = 0;

@@ -138,12 +138,18 @@ impl Shared {
     }
 
     /// Room for the pages that a commit may make dirty. Where the disk is full, a checkpoint frees what waits for one.
-    fn room_on_disk(&self, pages: u64, frees: bool) -> Result<Promise<'_>> {
-        let draw = if frees { Draw::Reserve } else { Draw::Ordinary };
-        match self.store().promise(pages, self.pool.dirty_pages(), draw) {
-            Err(Error::NoSpace { .. }) if self.store().waiting_and_total().0 > 0 => {
+    pub(crate) fn room_on_disk(&self, pages: u64, frees: bool) -> Result<Promise<'_>> {
+        let draw = if frees { Draw::Deletes } else { Draw::Ordinary };
+        self.with_room(|| self.store().promise(pages, || self.pool.dirty_pages(), draw))
+    }
+
+    /// Does what needs room in the data file; where there is none, once more after a checkpoint: it frees what waits for one, and
+    /// dirty pages then need no more than they are long.
+    pub(crate) fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(Error::NoSpace { .. }) if self.store().waiting_and_total().0 > 0 || self.pool.dirty_pages() > 0 => {
                 self.checkpoint_now()?;
-                self.store().promise(pages, self.pool.dirty_pages(), draw)
+                work()
             }
             outcome => outcome,
         }
@@ -152,9 +158,14 @@ impl Shared {
     /// Room for a record in the log. Where there is none until a checkpoint has been made, this makes it, or waits for the one
     /// under way.
     fn log_room(&self, len: u64) -> Result<ashlar_wal::Room> {
+        let mut full_disk = false;
         loop {
-            if let Some(room) = self.wal()?.try_reserve(len).map_err(|e| self.log_error(e))? {
-                return Ok(room);
+            match self.wal()?.try_reserve(len).map_err(|e| self.log_error(e)) {
+                Ok(Some(room)) => return Ok(room),
+                Ok(None) => {}
+                // No room for another segment: a checkpoint makes one free that is there.
+                Err(Error::NoSpace { .. }) if !full_disk => full_disk = true,
+                Err(e) => return Err(e),
             }
             self.health.check()?;
             self.checkpoint_for_room()?;

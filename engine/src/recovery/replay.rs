@@ -9,7 +9,7 @@ use crate::btree::TreeId;
 use crate::bulk::Placed;
 use crate::commit::apply::{Applier, Names};
 use crate::commit::record::{self, Operation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pages::EnginePool;
 use crate::store::{Draw, Store};
@@ -65,7 +65,7 @@ pub(super) fn replay(pool: &EnginePool, applier: &mut Applier, names: &Names, sc
                 window.add(operation);
             } else {
                 window.apply(pool, applier, lsn)?;
-                let _promise = promise(pool, 64 + pool.store().space_use().pages / 8, 0)?;
+                let _promise = promise(pool, 64, 0)?;
                 applier.apply_whole(pool, names, lsn, &operation)?;
             }
         }
@@ -81,9 +81,15 @@ pub(super) fn replay(pool: &EnginePool, applier: &mut Applier, names: &Names, sc
     Ok(commits)
 }
 
-fn promise(pool: &EnginePool, operations: u64, bytes: usize) -> Result<crate::store::Promise<'_>> {
+/// Room for pages that these may make dirty, if it can be had. On a full disk the estimate may be above what there is; but the
+/// commits had room when they were made, and if others have taken it since, a page can't be written and opening ends with that.
+fn promise(pool: &EnginePool, operations: u64, bytes: usize) -> Result<Option<crate::store::Promise<'_>>> {
     let filled = 2 * (bytes / (pool.page_size() / 2)) as u64;
-    pool.store().promise(operations + filled + 16, pool.dirty_pages(), Draw::Reserve)
+    match pool.store().promise(operations + filled + 16, || pool.dirty_pages(), Draw::Checkpoint) {
+        Ok(promise) => Ok(Some(promise)),
+        Err(Error::NoSpace { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 impl Window {

@@ -8,8 +8,8 @@ use crate::error::{Corruption, Result};
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 
 impl Store {
-    /// Blocks and a page id for one run, while `dirty` pages are dirty. Where no free stretch is that long the file grows.
-    pub(crate) fn allocate_run(&self, blocks: u64, dirty: usize) -> Result<(PageId, Extent)> {
+    /// Blocks and a page id for one run, while `dirty()` pages are dirty. Where no free stretch is that long the file grows.
+    pub(crate) fn allocate_run(&self, blocks: u64, dirty: impl Fn() -> usize) -> Result<(PageId, Extent)> {
         let unit = (self.page_size / self.block.bytes()) as u64;
         self.make_room(blocks.div_ceil(unit), dirty)?;
         loop {

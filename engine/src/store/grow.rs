@@ -5,16 +5,22 @@ use crate::error::{Error, Result};
 use ashlar_disk::SyncKind;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Units kept back for what must go on when the disk is full: checkpoints and deletes.
-const RESERVE_UNITS: u64 = 64;
+/// Units kept back for a checkpoint, which must be possible whatever the disk holds: what it asks for itself, and the map nodes
+/// that this adds.
+const CHECKPOINT_RESERVE_UNITS: u64 = 96;
+
+/// Units kept back beside, for commits that only delete: a few at a time, each followed by a checkpoint where need be.
+const DELETE_RESERVE_UNITS: u64 = 64;
 
 /// Who asks for room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Draw {
-    /// Leaves the reserve untouched.
+    /// Leaves the reserves untouched.
     Ordinary,
-    /// May use the reserve: a checkpoint, or a commit that only deletes.
-    Reserve,
+    /// Only deletes: leaves what a checkpoint needs.
+    Deletes,
+    /// A checkpoint, or recovery: may use all.
+    Checkpoint,
 }
 
 /// The largest step by which the file grows, in bytes.
@@ -38,9 +44,9 @@ impl Drop for Promise<'_> {
 }
 
 impl Store {
-    /// Promises that `units` more pages can become dirty while `dirty` are, growing the file if need be.
-    pub(crate) fn promise(&self, units: u64, dirty: usize, draw: Draw) -> Result<Promise<'_>> {
-        let dirty = dirty as u64;
+    /// Promises that `units` more pages can become dirty while `dirty()` are, growing the file if need be. Asked under the lock
+    /// that guards promises: a page is dirty before the promise it was for is given back, so it is counted at least once.
+    pub(crate) fn promise(&self, units: u64, dirty: impl Fn() -> usize, draw: Draw) -> Result<Promise<'_>> {
         if self.read_only {
             self.inner.lock().promised += units;
             return Ok(Promise { store: self, units });
@@ -48,7 +54,7 @@ impl Store {
         loop {
             let (missing, seen) = {
                 let mut inner = self.inner.lock();
-                let missing = inner.space.shortfall(inner.wanted(units, dirty, draw));
+                let missing = inner.space.shortfall(inner.wanted(units, dirty() as u64, draw));
                 if missing == 0 {
                     inner.promised += units;
                     return Ok(Promise { store: self, units });
@@ -60,10 +66,10 @@ impl Store {
     }
 
     /// Makes sure that `units` units can be taken right away, by a blob, without touching what is promised.
-    pub(crate) fn make_room(&self, units: u64, dirty: usize) -> Result<()> {
+    pub(crate) fn make_room(&self, units: u64, dirty: impl Fn() -> usize) -> Result<()> {
         loop {
             let inner = self.inner.lock();
-            let missing = inner.space.shortfall(inner.wanted(units, dirty as u64, Draw::Ordinary));
+            let missing = inner.space.shortfall(inner.wanted(units, dirty() as u64, Draw::Ordinary));
             let seen = inner.space.total();
             drop(inner);
             if missing == 0 {
@@ -109,7 +115,11 @@ impl Inner {
     /// Units that must be free so that `units` more pages can become dirty while `dirty` are.
     fn wanted(&self, units: u64, dirty: u64, draw: Draw) -> u64 {
         let pages = units + dirty + self.promised;
-        let reserve = if draw == Draw::Ordinary { RESERVE_UNITS } else { 0 };
+        let reserve = match draw {
+            Draw::Ordinary => CHECKPOINT_RESERVE_UNITS + DELETE_RESERVE_UNITS,
+            Draw::Deletes => CHECKPOINT_RESERVE_UNITS,
+            Draw::Checkpoint => 0,
+        };
         pages + self.map.nodes_max(pages) + reserve
     }
 }
