@@ -36,7 +36,20 @@ pub(crate) fn take_ids<T>(pool: &EnginePool, n: usize, take: impl FnOnce() -> Re
 
 /// Brings a page into memory and holds it there; `None` where there is no such page (any more).
 pub(crate) fn load(pool: &EnginePool, page: PageId) -> Result<Option<Hold<'_, Store>>> {
-    match pool.load(page) {
+    load_into(pool, page, None)
+}
+
+/// The same, into a reserved frame where there is one.
+fn load_into<'a>(
+    pool: &'a EnginePool,
+    page: PageId,
+    frames: Option<&mut Reservation<'_, Store>>,
+) -> Result<Option<Hold<'a, Store>>> {
+    let loaded = match frames {
+        Some(frames) => pool.load_from(page, frames),
+        None => pool.load(page),
+    };
+    match loaded {
         Ok(hold) => Ok(Some(hold)),
         Err(LoadError::NotAllocated(_)) => Ok(None),
         Err(e) => Err(load_error(page, e)),
@@ -86,21 +99,21 @@ fn corruption(tree: TreeId, page: PageId, what: &str) -> Error {
     Corruption::page(page.0, Some(tree.0), what).into()
 }
 
-/// Pages that a look-up may miss, one after the other, before it takes turns with others like it.
+/// Pages that a look-up may miss, one after the other, before it reserves frames for all that it needs at once.
 const MISSES_MAX: usize = 16;
 
-/// Pages that a look-up keeps at most: more than a path has, and less than the smallest pool leaves to readers and a writer.
-const HOLDS_MAX: usize = 6;
+/// Frames by which such a reservation grows when it was too small.
+const FRAMES_MORE: usize = 4;
 
 /// Runs a look-up that stops at pages that are not in memory, loading them, until it comes to an answer.
 ///
-/// 1. While it waits for a frame it holds nothing, so that any number of look-ups can wait; the page that was loaded last is held
-///    only until the look-up has met it.
+/// 1. Nobody waits for a frame while holding a page: any number of look-ups can wait, and none for another's pages. The page that
+///    was loaded last is held only until the look-up has met it.
 /// 2. Where there are hardly any frames for reading, what one load brings in the next one may evict. A look-up that gets nowhere
-///    keeps all it has loaded (a path from root to leaf at most), and only one does so at a time.
+///    reserves frames, all at once, for a whole path, and keeps what it loads into them.
 pub(crate) fn until_found<R>(pool: &EnginePool, tree: Tree, mut look: impl FnMut() -> std::result::Result<R, Stop>) -> Result<R> {
     let mut holds = Vec::new();
-    let mut turn = None;
+    let mut frames = None;
     let mut misses = 0;
     let mut gone = 0;
     loop {
@@ -109,16 +122,16 @@ pub(crate) fn until_found<R>(pool: &EnginePool, tree: Tree, mut look: impl FnMut
             Err(Stop::Corrupt(corrupt)) => return Err(corruption(tree.id, corrupt.page, corrupt.what)),
             Err(Stop::Missing(page)) => page,
         };
-        if turn.is_none() || holds.len() == HOLDS_MAX {
+        misses += 1;
+        if misses <= MISSES_MAX {
             holds.clear();
+        } else if frames.as_ref().is_none_or(Reservation::is_empty) {
+            let least = holds.len() + 1;
+            holds.clear();
+            // None is left of those reserved before.
+            frames = Some(reserve(pool, (least + FRAMES_MORE).min(pool.reservation_max()).max(least))?);
         }
-        if turn.is_none() {
-            misses += 1;
-            if misses > MISSES_MAX {
-                turn = Some(pool.store().take_turn());
-            }
-        }
-        let loaded = load(pool, page)?;
+        let loaded = load_into(pool, page, frames.as_mut())?;
         gone = if loaded.is_some() { 0 } else { gone + 1 };
         holds.extend(loaded);
         // A page may be freed between the look and the load, but then the next look finds another way.

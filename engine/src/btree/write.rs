@@ -10,13 +10,13 @@ use super::error::{Corrupt, Stop, TreeError};
 use super::node::{Fault, Node};
 use super::read::{child_miss, root_miss};
 use super::{Seek, Tree};
-use ashlar_bufferpool::{ExclusiveGuard, Hold, LoadError, PageId, PageStore, Pool, Reservation, ReserveError, SharedGuard};
+use ashlar_bufferpool::{ExclusiveGuard, Hold, LoadError, PageId, PageStore, Pool, Reservation, SharedGuard};
 
 /// Frames that one step takes at most: copies of a parent and two children whose frames are frozen, and one new page.
 const FRAMES: usize = 4;
 
-/// Frames that a writer leaves to readers, however small the pool.
-const FRAMES_OF_OTHERS: usize = 2;
+/// Frames that are reserved for loading at once.
+const FRAMES_MORE: usize = 4;
 
 /// An inner page on the way down, and the slot taken there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,14 +76,15 @@ impl<'a, S: PageStore> Writer<'a, S> {
         done
     }
 
-    /// Loads a page for a step to start over with. Nothing is latched.
+    /// Loads a page for a step to start over with, into a reserved frame: nobody waits for a frame while holding a page that
+    /// somebody else may be waiting for the frame of. Nothing is latched.
     fn load(&mut self, page: PageId) -> Result<(), TreeError<S::Error>> {
-        let (needed, frames) = (self.holds.len() + 1 + FRAMES, self.pool.frames() as usize);
-        if needed + FRAMES_OF_OTHERS > frames {
-            // It would wait for itself.
-            return Err(ReserveError::CacheTooSmall { needed, frames_max: frames - FRAMES_OF_OTHERS }.into());
+        if self.frames_left() <= FRAMES {
+            let least = FRAMES + self.holds.len() + 1;
+            self.reserve_frames((least + FRAMES_MORE).min(self.pool.reservation_max()).max(least))?;
         }
-        match self.pool.load(page) {
+        let frames = self.frames.as_mut().expect("`run` reserves before each step");
+        match self.pool.load_from(page, frames) {
             Ok(hold) => self.holds.push(hold),
             Err(LoadError::NotAllocated(page)) => {
                 return Err(Corrupt { page, what: "a page of the tree is not allocated" }.into());
@@ -95,10 +96,14 @@ impl<'a, S: PageStore> Writer<'a, S> {
 
     /// Sees to it that a step finds its frames. Nothing is held while it waits for them.
     fn reserve(&mut self) -> Result<(), TreeError<S::Error>> {
+        self.reserve_frames(FRAMES)
+    }
+
+    fn reserve_frames(&mut self, n: usize) -> Result<(), TreeError<S::Error>> {
         self.holds.clear();
         match &mut self.frames {
-            Some(frames) => self.pool.refill(frames, FRAMES)?,
-            None => self.frames = Some(self.pool.reserve(FRAMES)?),
+            Some(frames) => self.pool.refill(frames, n)?,
+            None => self.frames = Some(self.pool.reserve(n)?),
         }
         Ok(())
     }

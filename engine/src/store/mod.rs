@@ -30,7 +30,7 @@ pub use superblock::Superblock;
 
 use crate::error::{Corruption, Error, Result};
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
-use ashlar_disk::sync::{Mutex, MutexGuard};
+use ashlar_disk::sync::Mutex;
 use ashlar_disk::{AlignedBuf, BlockSize, File, Queue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,8 +56,6 @@ pub struct Store {
     growing: Mutex<()>,
     /// Held by whoever takes page ids that the pool does not ask for.
     pub(crate) giving_ids: Mutex<()>,
-    /// Who may hold several pages while waiting for another: see [`Store::take_turn`].
-    turn: Mutex<()>,
     pub(crate) counters: Counters,
 }
 
@@ -139,7 +137,6 @@ impl Store {
             }),
             growing: Mutex::new(()),
             giving_ids: Mutex::new(()),
-            turn: Mutex::new(()),
             file: parts.file,
             queue: parts.queue,
             block: parts.block,
@@ -172,12 +169,6 @@ impl Store {
     /// How many nodes the page map has on disk.
     pub(crate) fn map_nodes(&self) -> u64 {
         self.inner.lock().map.nodes().count() as u64
-    }
-
-    /// The turn of a reader that must hold several pages at once to get on; one has it at a time, so that two never wait for the
-    /// frames of each other's pages. Whoever asks holds no page.
-    pub(crate) fn take_turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock()
     }
 
     /// The unit of the file.
