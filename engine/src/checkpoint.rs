@@ -14,6 +14,7 @@
 
 use crate::database::Shared;
 use crate::error::Result;
+use crate::fault::Fault;
 use crate::store::superblock::{Superblock, Superblocks};
 use crate::store::{Draw, Promise};
 use ashlar_bufferpool::{CheckpointProgress, Epoch, Pace};
@@ -122,6 +123,10 @@ impl Shared {
             next_tree_id: cut.next_tree,
             ..state.current.clone()
         };
+        if self.options.fault.is(Fault::FreeBeforeSuperblock) {
+            self.store().checkpoint_durable(cut.epoch);
+            self.wal()?.recycle_below(Lsn(cut.replay_from)).map_err(|e| self.log_error(e))?;
+        }
         superblocks.write(&next)?;
         state.current = next;
         self.store().checkpoint_durable(cut.epoch);

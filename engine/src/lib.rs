@@ -34,6 +34,8 @@ mod checkpoint;
 mod commit;
 mod database;
 mod error;
+#[doc(hidden)]
+pub mod fault;
 mod get_many;
 mod health;
 mod keyspace;

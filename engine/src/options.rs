@@ -2,6 +2,7 @@
 
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use ashlar_disk::real::SyncMethod;
 use ashlar_disk::{Fs, IoMode, QueueKind};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ pub struct Options {
     pub(crate) blob_threshold: usize,
     pub(crate) recovery_window: usize,
     pub(crate) file_system: Option<Arc<dyn Fs>>,
+    pub(crate) fault: Fault,
 }
 
 impl Default for Options {
@@ -91,6 +93,7 @@ impl Default for Options {
             blob_threshold: 64 << 10,
             recovery_window: 32 << 20,
             file_system: None,
+            fault: Fault::None,
         }
     }
 }
@@ -227,6 +230,14 @@ impl Options {
     #[doc(hidden)]
     pub fn file_system(mut self, fs: Arc<dyn Fs>) -> Options {
         self.file_system = Some(fs);
+        self
+    }
+
+    /// A deliberate mistake: for tests of the crash harness. Default: none.
+    #[cfg(feature = "faults")]
+    #[doc(hidden)]
+    pub fn fault(mut self, fault: Fault) -> Options {
+        self.fault = fault;
         self
     }
 

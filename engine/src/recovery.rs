@@ -237,6 +237,7 @@ fn open_store(files: &Files, superblock: &Superblock, options: &Options) -> Resu
         incarnation: superblock.incarnation,
         grow_step: options.grow_step,
         read_only: options.read_only,
+        fault: options.fault,
     };
     Store::open(parts, superblock)
 }

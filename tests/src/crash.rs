@@ -11,8 +11,10 @@ mod reader;
 mod writer;
 
 use crate::geometry::Geometry;
+use crate::lying::{Lie, LyingFs};
 use ashlar_disk::Fs;
 use ashlar_disk::sim::{Restart, Sim, SimOptions};
+use ashlardb::fault::Fault;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -21,17 +23,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use life::{Ending, Life};
 
 /// What of a history is set by the test, and not drawn.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Setup {
-    /// Stands between the database and the simulated disk: for faults.
-    pub wrap: fn(Arc<dyn Fs>) -> Arc<dyn Fs>,
+    /// A sync that the file system leaves out.
+    pub lie: Option<Lie>,
+    /// A deliberate mistake of the engine.
+    pub fault: Fault,
     /// Most lives.
     pub lives_max: u32,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { wrap: |fs| fs, lives_max: 6 }
+        Setup { lie: None, fault: Fault::None, lives_max: 6 }
     }
 }
 
@@ -73,17 +77,21 @@ impl Summary {
 /// What went wrong, in words: a failure of the database, never of the machine.
 pub fn history(seed: u64, setup: &Setup) -> Result<Summary, String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let geometry = Geometry::draw(&mut rng);
+    let geometry = Geometry { fault: setup.fault, ..Geometry::draw(&mut rng) };
     let shape = life::Shape::draw(&mut rng);
-    let mut sim = Sim::new(SimOptions::new(rng.random()));
+    let mut sim = Arc::new(Sim::new(SimOptions::new(rng.random())));
     let mut past = life::Past::default();
     let mut summary = Summary::default();
     let lives = rng.random_range(2..=setup.lives_max.max(2));
     for number in 0..=lives {
         let last = number == lives;
-        let crash_after = crash_after(&mut rng);
-        sim.set_crash_at((!last && rng.random_ratio(4, 5)).then_some(crash_after));
-        let life = Life { fs: (setup.wrap)(sim.fs()), geometry, shape, seed: rng.random(), last };
+        let crash = if last { Crash::Never } else { Crash::draw(&mut rng) };
+        if let Crash::AtCall(n) = crash {
+            sim.set_crash_at(Some(n));
+        }
+        let fs: Arc<dyn Fs> = sim.fs();
+        let fs = setup.lie.map_or(fs.clone(), |lie| LyingFs::over(fs, lie));
+        let life = Life { machine: sim.clone(), fs, crash, geometry, shape, seed: rng.random(), last };
         let told = format!("life {number} of {lives}, {geometry:?}, {shape:?}");
         let outcome = sim.run(move || life::live(&life, past));
         summary.trace = summary.trace.rotate_left(7) ^ outcome.trace;
@@ -97,7 +105,7 @@ pub fn history(seed: u64, setup: &Setup) -> Result<Summary, String> {
         past = after;
         summary.count(ending, sim.calls());
         let how = if rng.random_ratio(2, 3) { Restart::PowerCut } else { Restart::Kill };
-        sim = sim.restart(how, SimOptions::new(rng.random()));
+        sim = Arc::new(sim.restart(how, SimOptions::new(rng.random())));
     }
     summary.commits = past.commits;
     summary.reads = past.reads;
@@ -116,10 +124,26 @@ impl Summary {
     }
 }
 
-/// Early calls are those of recovery: crashing in them again and again must end in the same state. Most are later.
-fn crash_after(rng: &mut ChaCha8Rng) -> u64 {
-    let calls_max = 1 << if rng.random_ratio(1, 3) { rng.random_range(2..8) } else { rng.random_range(7..13) };
-    rng.random_range(1..=calls_max)
+/// When a life's machine crashes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Crash {
+    Never,
+    /// During that call to the disk. Early ones are those of recovery: crashing in them again and again must end in the same state.
+    AtCall(u64),
+    /// During that call after the database has been opened and compared.
+    AtWork(u64),
+}
+
+impl Crash {
+    fn draw(rng: &mut ChaCha8Rng) -> Crash {
+        let early = 1 << rng.random_range(2..9);
+        let late = 1 << rng.random_range(3..10);
+        match rng.random_range(0..8) {
+            0 => Crash::Never,
+            1..4 => Crash::AtCall(rng.random_range(1..=early)),
+            _ => Crash::AtWork(rng.random_range(1..=late)),
+        }
+    }
 }
 
 /// Runs histories on as many threads as there are processors, from seed `first` on.

@@ -2,6 +2,7 @@
 //! segments, keys and values at their limits.
 
 use ashlar_disk::Fs;
+use ashlardb::fault::Fault;
 use ashlardb::{Background, Database, Options, QueueKind};
 use rand::{Rng, RngExt};
 use std::sync::Arc;
@@ -22,17 +23,21 @@ pub struct Geometry {
     pub blob_threshold: usize,
     /// Bytes of log that recovery gathers.
     pub recovery_window: usize,
+    /// A deliberate mistake of the engine.
+    pub fault: Fault,
 }
 
 impl Geometry {
     /// A random one. Trees of height 3 need 16 frames; deeper ones more.
     pub fn draw(rng: &mut impl Rng) -> Geometry {
+        let frames = [16, 16, 24, 48][rng.random_range(0..4)];
         Geometry {
-            frames: [16, 16, 24, 48][rng.random_range(0..4)],
-            slots_max: rng.random_range(4..=8),
+            frames,
+            slots_max: rng.random_range(if frames == 16 { 6 } else { 4 }..=8),
             log_limit: [128 << 10, 192 << 10, 512 << 10][rng.random_range(0..3)],
             blob_threshold: [4096, 6000, 16 << 10][rng.random_range(0..3)],
             recovery_window: [1, 2000, 32 << 20][rng.random_range(0..3)],
+            fault: Fault::None,
         }
     }
 
@@ -49,6 +54,7 @@ impl Geometry {
             .blob_threshold(self.blob_threshold)
             .recovery_window(self.recovery_window)
             .queue_kind(QueueKind::Threads)
+            .fault(self.fault)
             .background(background);
         match fs {
             Some(fs) => options.file_system(fs),

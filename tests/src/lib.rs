@@ -11,6 +11,7 @@ pub mod crash;
 pub mod dump;
 pub mod geometry;
 pub mod history;
+pub mod lying;
 pub mod model;
 pub mod state;
 pub mod workload;

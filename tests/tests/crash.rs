@@ -7,7 +7,7 @@ use ashlar_tests::number;
 
 #[test]
 fn nothing_confirmed_is_lost_and_what_survives_is_a_prefix() {
-    let (first, count) = (number("ASHLAR_SEED", 0), number("ASHLAR_HISTORIES", 300));
+    let (first, count) = (number("ASHLAR_SEED", 0), number("ASHLAR_HISTORIES", 500));
     let begun = std::time::Instant::now();
     match histories(first, count, &Setup::default()) {
         Ok(sum) => println!("{count} histories in {:?}: {sum:?}", begun.elapsed()),

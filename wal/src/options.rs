@@ -22,6 +22,10 @@ pub struct WalOptions {
     pub flush_size_max: usize,
     /// How many bytes of log may lie between where replay would start and the end. A record takes at most a quarter of it.
     pub log_limit: u64,
+    /// A deliberate mistake: flushes are followed whatever their incarnation.
+    #[cfg(feature = "faults")]
+    #[doc(hidden)]
+    pub any_incarnation: bool,
 }
 
 impl WalOptions {
@@ -34,7 +38,17 @@ impl WalOptions {
             mode: IoMode::Direct,
             flush_size_max: 1 << 20,
             log_limit: 64 << 20,
+            #[cfg(feature = "faults")]
+            any_incarnation: false,
         }
+    }
+
+    /// Whether the deliberate mistake is to be made.
+    pub(crate) fn takes_any_incarnation(&self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.any_incarnation;
+        #[cfg(not(feature = "faults"))]
+        false
     }
 
     /// The sizes in a form that positions are computed from, checked.

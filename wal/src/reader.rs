@@ -98,7 +98,7 @@ pub fn read_log_until(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start:
 }
 
 fn read(source: Source, start: &LogStart, until: Lsn) -> Result<LogScan> {
-    let mut follow = Follow::new(source.window()?, start)?;
+    let mut follow = Follow::new(&source, start)?;
     let mut assembler = Assembler::new();
     let mut tail = LogTail {
         start: *start,
@@ -142,7 +142,7 @@ impl LogScan {
     /// # Errors
     /// Options that can't work.
     pub fn records(&self) -> Result<Records> {
-        let mut follow = Follow::new(self.source.window()?, &self.tail.start)?;
+        let mut follow = Follow::new(&self.source, &self.tail.start)?;
         follow.end = Some(self.tail.end);
         Ok(Records { follow, assembler: Assembler::new(), ready: VecDeque::new(), over: false })
     }
@@ -218,9 +218,9 @@ pub struct Inspection {
 /// Options that can't work, or a start that isn't the start of a block. What is wrong further on comes from the iterator, after all
 /// flushes before it.
 pub fn inspect(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<Inspection> {
-    let window = Source::new(fs, dir, options).window()?;
-    let block = window.geometry().block;
-    Ok(Inspection { follow: Follow::new(window, start)?, block, over: false })
+    let follow = Follow::new(&Source::new(fs, dir, options), start)?;
+    let block = follow.window.geometry().block;
+    Ok(Inspection { follow, block, over: false })
 }
 
 impl Inspection {
@@ -261,14 +261,25 @@ struct Follow {
     end: Option<Lsn>,
     /// Why it ends, when that was found out.
     ended: Option<LogEnd>,
+    /// A deliberate mistake; see `WalOptions`.
+    any_incarnation: bool,
 }
 
 impl Follow {
-    fn new(window: Window, start: &LogStart) -> Result<Follow> {
+    fn new(source: &Source, start: &LogStart) -> Result<Follow> {
+        let window = source.window()?;
         if !start.c.0.is_multiple_of(window.geometry().block) {
             return Err(window.damaged(start.c, start.c, Damage::Misaligned));
         }
-        Ok(Follow { window, start: *start, next: start.c, last_incarnation: start.incarnation_at_c, end: None, ended: None })
+        Ok(Follow {
+            window,
+            start: *start,
+            next: start.c,
+            last_incarnation: start.incarnation_at_c,
+            end: None,
+            ended: None,
+            any_incarnation: source.options.takes_any_incarnation(),
+        })
     }
 
     /// The next flush, or none where the log ends.
@@ -277,7 +288,8 @@ impl Follow {
             return Ok(None);
         }
         let found = self.window.flush_at(self.next)?;
-        match classify(found, self.last_incarnation, self.start.newest_incarnation) {
+        let last_incarnation = if self.any_incarnation { 0 } else { self.last_incarnation };
+        match classify(found, last_incarnation, self.start.newest_incarnation) {
             Step::Follow(flush) => {
                 self.next = flush.end(self.window.geometry().block);
                 self.last_incarnation = flush.incarnation;

@@ -166,6 +166,12 @@ fn what_an_older_incarnation_left_behind_the_end_is_not_followed() {
     log.poke(Lsn(4096), &mut left);
     assert_eq!(ids(&log).expect("read"), [2]);
     assert_eq!(log.scan().expect("read").tail().why, LogEnd::OlderIncarnation(1));
+    #[cfg(feature = "faults")]
+    {
+        // The deliberate mistake makes a difference: a commit that never was.
+        let options = ashlar_wal::WalOptions { any_incarnation: true, ..log.options.clone() };
+        assert_eq!(ids(&Log { options, ..log.clone() }).expect("read"), [2, 1]);
+    }
     // The next one goes on there, over what is left.
     drop(wal);
     let (wal, _) = log.open().expect("open");

@@ -23,6 +23,7 @@ use crate::btree::TreeId;
 use crate::catalog::KeyspaceState;
 use crate::database::Shared;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::options::Durability;
 use crate::store::{Draw, Promise};
 use ashlar_disk::sync::MutexGuard;
@@ -118,7 +119,7 @@ impl Shared {
         appended();
         self.apply_up_to(lsn)?;
         drop(promise);
-        if prepared.durability == Durability::Immediate {
+        if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
             self.make_durable(lsn)?;
         } else {
             self.background.note_eventual();
@@ -191,7 +192,8 @@ impl Shared {
                 return Err(self.fail_now(format!("applying commit {next} failed: {e}")));
             }
             self.order.lock().queue.pop_front();
-            self.visible.applied(next, durability == Durability::Immediate);
+            let early = self.options.fault.is(Fault::ShowEarly);
+            self.visible.applied(next, durability == Durability::Immediate && !early);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::{Extent, Store};
 use crate::blob::{BlobRef, Pins};
 use crate::bulk::Placed;
 use crate::error::{Corruption, Result};
+use crate::fault::Fault;
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 
 impl Store {
@@ -25,7 +26,8 @@ impl Store {
     fn try_allocate_run(&self, blocks: u64) -> Option<(PageId, Extent)> {
         let mut inner = self.inner.lock();
         let extent = inner.space.allocate_run(blocks)?;
-        Some((inner.ids.take_for_run(), extent))
+        let early = self.fault.is(Fault::RunIdEarly);
+        Some((if early { inner.ids.take_for_page() } else { inner.ids.take_for_run() }, extent))
     }
 
     /// Gives back a blob that no commit has named.

@@ -3,6 +3,7 @@
 use super::page_map::ChangedNode;
 use super::{Delta, Store, page_header};
 use crate::error::{Corruption, Error, Result};
+use crate::fault::Fault;
 use ashlar_bufferpool::{BlockPtr, Epoch};
 use ashlar_disk::{AlignedBuf, Durability, SyncKind};
 
@@ -28,7 +29,13 @@ impl Store {
         let mut inner = self.inner.lock();
         let older = inner.deltas.first_key_value().map(|(&e, _)| e);
         assert!(older.is_none_or(|e| e >= epoch), "the delta of epoch {older:?} was never written");
-        let delta = inner.deltas.remove(&epoch).unwrap_or_default();
+        let mut delta = inner.deltas.remove(&epoch).unwrap_or_default();
+        if self.fault.is(Fault::MapFromPageTable) {
+            for (page, place) in &mut delta {
+                let later = inner.deltas.values().rev().find_map(|d| d.get(page).copied());
+                *place = later.unwrap_or(*place);
+            }
+        }
         (inner.map.apply(&delta), delta.len())
     }
 

@@ -29,6 +29,7 @@ pub use space::{Extent, Space};
 pub use superblock::Superblock;
 
 use crate::error::{Corruption, Error, Result};
+use crate::fault::Fault;
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 use ashlar_disk::sync::Mutex;
 use ashlar_disk::{AlignedBuf, BlockSize, File, Queue};
@@ -56,6 +57,7 @@ pub struct Store {
     growing: Mutex<()>,
     /// Held by whoever takes page ids that the pool does not ask for.
     pub(crate) giving_ids: Mutex<()>,
+    fault: Fault,
     pub(crate) counters: Counters,
 }
 
@@ -94,6 +96,7 @@ pub(crate) struct StoreParts {
     pub(crate) incarnation: u32,
     pub(crate) grow_step: u64,
     pub(crate) read_only: bool,
+    pub(crate) fault: Fault,
 }
 
 /// A summary of blocks and pages.
@@ -123,6 +126,7 @@ impl Store {
             space.release(Extent { start: reserved, len: total - reserved });
         }
         claim_all(&parts, &mut space, &map)?;
+        space.set_reuse_early(parts.fault.is(Fault::ReuseEarly));
         let free_ids = free_ids(&map, superblock.next_page_id)?;
         Ok(Store {
             write_number: AtomicU64::new(u64::from(parts.incarnation) << 40),
@@ -137,6 +141,7 @@ impl Store {
             }),
             growing: Mutex::new(()),
             giving_ids: Mutex::new(()),
+            fault: parts.fault,
             file: parts.file,
             queue: parts.queue,
             block: parts.block,
@@ -157,6 +162,7 @@ impl Store {
             incarnation: 0,
             grow_step: self.grow_step,
             read_only: true,
+            fault: Fault::None,
         };
         Store::open(parts, superblock)
     }

@@ -46,6 +46,8 @@ pub struct Space {
     waiting: BTreeMap<Epoch, Vec<Extent>>,
     waiting_blocks: u64,
     pins: BTreeMap<u64, Pin>,
+    /// A deliberate mistake: nothing waits.
+    reuse_early: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +78,7 @@ impl Space {
             waiting: BTreeMap::new(),
             waiting_blocks: 0,
             pins: BTreeMap::new(),
+            reuse_early: false,
         };
         space.extend_to(total);
         space
@@ -148,9 +151,17 @@ impl Space {
         self.set(extent, true);
     }
 
+    /// See [`Fault::ReuseEarly`](crate::fault::Fault).
+    pub(crate) fn set_reuse_early(&mut self, early: bool) {
+        self.reuse_early = early;
+    }
+
     /// The extent is free when the checkpoint of `epoch` is durable.
     pub fn release_after(&mut self, epoch: Epoch, extent: Extent) {
         debug_assert!(self.none_free(extent), "blocks {extent:?} freed twice");
+        if self.reuse_early {
+            return self.release(extent);
+        }
         self.waiting.entry(epoch).or_default().push(extent);
         self.waiting_blocks += extent.len;
     }

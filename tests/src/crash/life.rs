@@ -1,10 +1,11 @@
 //! One life of a database: opened, compared, worked on, ended.
 
-use super::{reader, writer};
+use super::{Crash, reader, writer};
 use crate::dump::{self, Mismatch};
 use crate::geometry::Geometry;
 use crate::history::{History, Moment};
 use crate::workload::Keys;
+use ashlar_disk::sim::Sim;
 use ashlar_disk::sync::{JoinHandle, Mutex, sleep, spawn};
 use ashlar_disk::{Error as DiskError, Fs};
 use ashlardb::{Background, Create, Database, Error};
@@ -51,7 +52,10 @@ impl Shape {
 
 /// What one life needs to know.
 pub(super) struct Life {
-    /// The machine's file system.
+    pub(super) machine: Arc<Sim>,
+    /// When it crashes.
+    pub(super) crash: Crash,
+    /// The machine's file system, as the database is given it.
     pub(super) fs: Arc<dyn Fs>,
     /// The database's shape.
     pub(super) geometry: Geometry,
@@ -130,11 +134,16 @@ pub(super) fn live(life: &Life, mut past: Past) -> Result<(Past, Ending), String
     let ending = match begin(life, &mut past) {
         Err(Stop::Crashed) => Ending::CrashInOpen,
         Err(Stop::Failed(text)) => return Err(text),
-        Ok(world) => match work(life, world, &mut past) {
-            Err(Stop::Crashed) => Ending::CrashAtWork,
-            Err(Stop::Failed(text)) => return Err(text),
-            Ok(()) => Ending::Stopped,
-        },
+        Ok(world) => {
+            if let Crash::AtWork(n) = life.crash {
+                life.machine.set_crash_at(Some(life.machine.calls() + n));
+            }
+            match work(life, world, &mut past) {
+                Err(Stop::Crashed) => Ending::CrashAtWork,
+                Err(Stop::Failed(text)) => return Err(text),
+                Ok(()) => Ending::Stopped,
+            }
+        }
     };
     Ok((past, ending))
 }

@@ -1,0 +1,33 @@
+//! Deliberate mistakes, one at a time, that the crash harness must notice: a test of the tests.
+//!
+//! Only with the feature `faults` can one be asked for ([`Options::fault`](crate::Options)); without it the question whether there
+//! is one is answered by the compiler.
+
+/// A mistake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Fault {
+    /// None.
+    #[default]
+    None,
+    /// Blocks superseded in an epoch are free at once, not when its checkpoint is durable.
+    ReuseEarly,
+    /// Blocks are free and log segments recycled before the superblock is written, not after.
+    FreeBeforeSuperblock,
+    /// A checkpoint's page map says where pages are, not where they were at the cut.
+    MapFromPageTable,
+    /// A blob gets the page id of a page that the last durable checkpoint has.
+    RunIdEarly,
+    /// An `Immediate` commit returns before the log is durable.
+    ConfirmEarly,
+    /// Readers see a commit before it is durable.
+    ShowEarly,
+}
+
+impl Fault {
+    /// Whether this is the mistake to be made.
+    #[inline]
+    pub(crate) fn is(self, fault: Fault) -> bool {
+        cfg!(feature = "faults") && self == fault
+    }
+}
