@@ -174,6 +174,8 @@ fn a_forked_child_is_refused_everything() {
     let mut scan = keyspace.iter();
     let mut batch = db.batch();
     batch.insert(&keyspace, "b", "2").unwrap();
+    // The closure, and with it its handles, is dropped here as soon as the child is there: this one keeps the database open.
+    let parents = db.clone();
     let child = fork(|| {
         is_refused("get", keyspace.get("a"))?;
         is_refused("get_into", keyspace.get_into("a", &mut Vec::new()))?;
@@ -215,7 +217,7 @@ fn a_forked_child_is_refused_everything() {
         Ok(())
     });
     child.join().unwrap();
-    // `db` and its like were moved into the child's closure, which this process has dropped without running it.
+    drop(parents);
     let db = quiet().open(&path).unwrap();
     let keyspace = db.keyspace("k").unwrap();
     keyspace.insert("c", "3").unwrap();
