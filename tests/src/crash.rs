@@ -6,8 +6,11 @@
 //!
 //! [`history`]: crate::history
 
+mod events;
+pub mod killed;
 mod life;
 mod reader;
+mod world;
 mod writer;
 
 use crate::geometry::Geometry;
@@ -78,7 +81,7 @@ impl Summary {
 pub fn history(seed: u64, setup: &Setup) -> Result<Summary, String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let geometry = Geometry { fault: setup.fault, ..Geometry::draw(&mut rng) };
-    let shape = life::Shape::draw(&mut rng);
+    let shape = world::Shape::draw(&mut rng);
     let mut sim = Arc::new(Sim::new(SimOptions::new(rng.random())));
     let mut past = life::Past::default();
     let mut summary = Summary::default();

@@ -31,7 +31,7 @@ fn work(next: &AtomicU64, end: u64, steps: u64) -> Result<(), String> {
 
 #[test]
 fn a_database_answers_as_ordered_maps_do() {
-    let (first, runs, steps) = (number("ASHLAR_SEED", 0), number("ASHLAR_MODEL_RUNS", 60), number("ASHLAR_MODEL_STEPS", 600));
+    let (first, runs, steps) = (number("ASHLAR_SEED", 0), number("ASHLAR_MODEL_RUNS", 150), number("ASHLAR_MODEL_STEPS", 800));
     let next = AtomicU64::new(first);
     let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());

@@ -1,54 +1,24 @@
 //! One life of a database: opened, compared, worked on, ended.
 
+use super::world::{Shape, Stop, World, stop};
 use super::{Crash, reader, writer};
 use crate::dump::{self, Mismatch};
 use crate::geometry::Geometry;
-use crate::history::{History, Moment};
+use crate::history::History;
 use crate::workload::Keys;
 use ashlar_disk::sim::Sim;
 use ashlar_disk::sync::{JoinHandle, Mutex, sleep, spawn};
 use ashlar_disk::{Error as DiskError, Fs};
-use ashlardb::{Background, Create, Database, Error};
+use ashlardb::{Background, Create, Database};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Where the database is.
 const PATH: &str = "/db";
-
-/// What the threads of a history do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    /// Threads that write.
-    pub(super) writers: u16,
-    /// Most commits of a thread in a life.
-    pub(super) commits_max: u32,
-    /// Keys of a keyspace, at most.
-    pub(super) keys: usize,
-    /// Of 16: how many commits ask for durability.
-    pub(super) immediate: u32,
-    /// Whether whole keyspaces are made, dropped and cleared.
-    pub(super) whole: bool,
-    /// Whether the database has threads of its own.
-    pub(super) threads: bool,
-}
-
-impl Shape {
-    /// A random one.
-    pub(super) fn draw(rng: &mut ChaCha8Rng) -> Shape {
-        Shape {
-            writers: rng.random_range(1..=4),
-            commits_max: [4, 20, 80][rng.random_range(0..3)],
-            keys: [8, 24, 60][rng.random_range(0..3)],
-            immediate: [1, 8, 15][rng.random_range(0..3)],
-            whole: rng.random(),
-            threads: rng.random(),
-        }
-    }
-}
 
 /// What one life needs to know.
 pub(super) struct Life {
@@ -90,45 +60,6 @@ pub(super) struct Past {
     pub(super) reads: u64,
 }
 
-/// Why a life can't go on.
-pub(super) enum Stop {
-    /// The machine has crashed.
-    Crashed,
-    /// The database is wrong.
-    Failed(String),
-}
-
-/// What the threads of a life share.
-pub(super) struct World {
-    pub(super) fs: Arc<dyn Fs>,
-    pub(super) db: Database,
-    pub(super) geometry: Geometry,
-    pub(super) shape: Shape,
-    pub(super) keys: Keys,
-    clock: AtomicU64,
-    /// Writers that have not ended.
-    pub(super) working: AtomicUsize,
-}
-
-impl World {
-    /// The moment that begins now.
-    pub(super) fn now(&self) -> Moment {
-        self.clock.fetch_add(1, Relaxed)
-    }
-
-    /// What an error means: the crash, or a failure.
-    pub(super) fn stop(&self, what: &str, error: &Error) -> Stop {
-        stop(&*self.fs, what, error)
-    }
-}
-
-fn stop(fs: &dyn Fs, what: &str, error: &Error) -> Stop {
-    match fs.exists(Path::new("/")) {
-        Err(DiskError::Crashed { .. }) => Stop::Crashed,
-        _ => Stop::Failed(format!("{what}: {error} ({error:?})")),
-    }
-}
-
 /// Runs until all is done or the machine crashes.
 pub(super) fn live(life: &Life, mut past: Past) -> Result<(Past, Ending), String> {
     let ending = match begin(life, &mut past) {
@@ -167,15 +98,7 @@ fn begin(life: &Life, past: &mut Past) -> Result<World, Stop> {
     past.history.settle(found).map_err(Stop::Failed)?;
     check_all(life, &db, past)?;
     let keys = Keys::draw(&mut rng, life.shape.keys, db.key_len_max());
-    Ok(World {
-        fs: life.fs.clone(),
-        db,
-        geometry: life.geometry,
-        shape: life.shape,
-        keys,
-        clock: AtomicU64::new(1),
-        working: AtomicUsize::new(0),
-    })
+    Ok(World::new(life.fs.clone(), db, life.geometry, life.shape, keys))
 }
 
 fn mismatch(life: &Life, what: &str, mismatch: Mismatch) -> Stop {
@@ -208,9 +131,11 @@ fn look_read_only(life: &Life, past: &Past) -> Result<crate::state::State, Stop>
     Ok(found)
 }
 
-type Thread = (JoinHandle, Arc<Mutex<Option<Stop>>>);
+/// A thread of a life, and what stopped it.
+pub(super) type Thread = (JoinHandle, Arc<Mutex<Option<Stop>>>);
 
-fn start(world: &Arc<World>, name: &str, job: impl FnOnce(&World) -> Result<(), Stop> + Send + 'static) -> Thread {
+/// Starts a thread.
+pub(super) fn start(world: &Arc<World>, name: &str, job: impl FnOnce(&World) -> Result<(), Stop> + Send + 'static) -> Thread {
     let (world, told) = (world.clone(), Arc::new(Mutex::new(None)));
     let slot = told.clone();
     let run = move || {
@@ -218,7 +143,7 @@ fn start(world: &Arc<World>, name: &str, job: impl FnOnce(&World) -> Result<(), 
             *slot.lock() = Some(stop);
         }
     };
-    (spawn(name, run).expect("a simulated thread starts"), told)
+    (spawn(name, run).expect("a thread starts"), told)
 }
 
 fn work(life: &Life, world: World, past: &mut Past) -> Result<(), Stop> {
@@ -228,7 +153,8 @@ fn work(life: &Life, world: World, past: &mut Past) -> Result<(), Stop> {
     world.working.store(usize::from(world.shape.writers), Relaxed);
     let mut threads = Vec::new();
     for number in 1..=world.shape.writers {
-        let writer = writer::Writer::new(number, past.next_seq, rng.random(), life.last);
+        let writer = writer::Writer::new(number, past.next_seq, rng.random());
+        let writer = if life.last { writer.commits(4) } else { writer };
         let records = records.clone();
         threads.push(start(&world, "writer", move |world| writer.run(world, &records)));
     }
@@ -261,7 +187,7 @@ fn work(life: &Life, world: World, past: &mut Past) -> Result<(), Stop> {
 }
 
 /// Checkpoints, maintenance and flushes beside the writers.
-fn keep(world: &World, seed: u64) -> Result<(), Stop> {
+pub(super) fn keep(world: &World, seed: u64) -> Result<(), Stop> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     while world.working.load(Relaxed) > 0 {
         match rng.random_range(0..4) {

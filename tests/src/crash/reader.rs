@@ -1,6 +1,6 @@
 //! A thread that reads beside the writers, each way there is.
 
-use super::life::{Stop, World};
+use super::world::{Stop, World};
 use super::writer::{Records, SHARED, observe};
 use crate::history::Observation;
 use crate::state::Bytes;

@@ -1,6 +1,7 @@
 //! A thread that commits: batches with an entry in the journal, single writes, operations on whole keyspaces.
 
-use super::life::{Stop, World};
+use super::events::Event;
+use super::world::{Stop, World};
 use crate::history::{Commit, CommitId, History, JOURNAL, Moment, Observation};
 use crate::state::{Bytes, Write};
 use crate::workload::{value, value_len};
@@ -38,8 +39,8 @@ pub(super) struct Writer {
     number: u16,
     seq: u32,
     rng: ChaCha8Rng,
-    /// A part of its keyspaces is dropped, and it ends without a checkpoint being forced.
-    last: bool,
+    /// How many commits it makes; none: as many as the shape says.
+    commits: Option<u32>,
     records: Records,
 }
 
@@ -54,8 +55,13 @@ enum Promise {
 
 impl Writer {
     /// A writer whose commits are numbered from `seq` on.
-    pub(super) fn new(number: u16, seq: u32, seed: u64, last: bool) -> Writer {
-        Writer { number, seq, rng: ChaCha8Rng::seed_from_u64(seed), last, records: Records::default() }
+    pub(super) fn new(number: u16, seq: u32, seed: u64) -> Writer {
+        Writer { number, seq, rng: ChaCha8Rng::seed_from_u64(seed), commits: None, records: Records::default() }
+    }
+
+    /// The same with that many commits.
+    pub(super) fn commits(self, commits: u32) -> Writer {
+        Writer { commits: Some(commits), ..self }
     }
 
     /// Commits until done or crashed, and hands in what it did either way.
@@ -72,7 +78,7 @@ impl Writer {
 
     fn work(&mut self, world: &World) -> Result<(), Stop> {
         let own = format!("own {}", self.number);
-        let commits = if self.last { 4 } else { self.rng.random_range(1..=world.shape.commits_max) };
+        let commits = self.commits.unwrap_or_else(|| self.rng.random_range(1..=world.shape.commits_max));
         for _ in 0..commits {
             let whole = if world.shape.whole { 3 } else { 0 };
             match self.rng.random_range(0..40 + whole) {
@@ -124,18 +130,25 @@ impl Writer {
         };
         let id = journaled_as.unwrap_or_else(|| self.next_id());
         let (journaled, immediate) = (journaled_as.is_some(), matches!(promise, Promise::Durable));
-        let begun = world.now();
-        let outcome = call(&writes);
-        let commit = |visible, confirmed| Commit { id, writes, journaled, immediate, begun, visible, confirmed };
-        match outcome {
-            Ok(true) => self.records.commits.push(commit(Some(world.now()), immediate)),
-            Ok(false) | Err(Error::NoSuchKeyspace { .. } | Error::TransactionTooLarge { .. }) => {}
+        let mut commit = Commit { id, writes, journaled, immediate, begun: world.now(), visible: None, confirmed: false };
+        world.tell(|| Event::begun(&commit));
+        match call(&commit.writes) {
+            Ok(true) => {
+                commit.visible = Some(world.now());
+                commit.confirmed = immediate;
+                world.tell(|| Event::ended(&commit));
+                self.records.commits.push(commit);
+                Ok(())
+            }
+            Ok(false) | Err(Error::NoSuchKeyspace { .. } | Error::TransactionTooLarge { .. }) => {
+                world.tell(|| Event::without_effect(id));
+                Ok(())
+            }
             Err(e) => {
-                self.records.commits.push(commit(None, false));
-                return Err(world.stop("commit", &e));
+                self.records.commits.push(commit);
+                Err(world.stop("commit", &e))
             }
         }
-        Ok(())
     }
 
     /// A batch over some keyspaces, with repeated keys, removals and ranges, and an entry in the journal.
@@ -225,6 +238,7 @@ impl Writer {
     fn flush(&mut self, world: &World) -> Result<(), Stop> {
         let begun = world.now();
         world.db.flush().map_err(|e| world.stop("flush", &e))?;
+        world.tell(|| Event::flushed(begun));
         self.records.flushes.push(begun);
         Ok(())
     }
@@ -247,5 +261,7 @@ pub(super) fn observe(world: &World, keyspace: &Keyspace, key: Vec<u8>) -> Resul
         Err(Error::NoSuchKeyspace { .. }) => return Ok(None),
         Err(e) => return Err(world.stop("get", &e)),
     };
-    Ok(Some(Observation { keyspace: keyspace.name().into(), key, found, begun, ended: world.now() }))
+    let seen = Observation { keyspace: keyspace.name().into(), key, found, begun, ended: world.now() };
+    world.tell(|| Event::seen(&seen));
+    Ok(Some(seen))
 }
