@@ -60,6 +60,9 @@ fn helper_process() {
     let child = unsafe {
         let child = libc::fork();
         if child == 0 {
+            // It runs, so the handlers of `fork` have run in it before.
+            let ready = b"\nready\n";
+            libc::write(1, ready.as_ptr().cast(), ready.len());
             libc::sleep(60);
             libc::_exit(0);
         }
@@ -77,8 +80,14 @@ fn start_helper(path: &Path) -> (Child, libc::pid_t) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(helper.stdout.take().unwrap()).lines();
-    let child = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("forked ")?.parse().ok());
+    let (mut child, mut ready) = (None, false);
+    for line in BufReader::new(helper.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        ready |= line == "ready";
+        child = child.or_else(|| line.strip_prefix("forked ")?.parse().ok());
+        if ready && child.is_some() {
+            break;
+        }
+    }
     (helper, child.expect("the helper says what it forked"))
 }
 
