@@ -1,7 +1,7 @@
 //! Batches: writes to any keyspaces, applied all or none.
 
 use crate::blob;
-use crate::btree::{Tree, TreeId};
+use crate::btree::{Stop, TreeId};
 use crate::catalog::KeyspaceState;
 use crate::commit::record::{self, Operation};
 use crate::commit::{Prepared, Refused};
@@ -126,12 +126,25 @@ impl Write {
     }
 }
 
+/// Leaves that a batch's preparation asks for ahead of the one it waits for, at most.
+const WINDOW: usize = 64;
+
 /// A write whose bytes somebody else owns.
 #[derive(Clone, Copy)]
 pub(crate) enum WriteRef<'a> {
     Put(&'a [u8], &'a [u8]),
     Delete(&'a [u8]),
     DeleteRange(Bound<&'a [u8]>, Bound<&'a [u8]>),
+}
+
+impl<'a> WriteRef<'a> {
+    /// The key of a write of one key.
+    fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            WriteRef::Put(key, _) | WriteRef::Delete(key) => Some(key),
+            WriteRef::DeleteRange(..) => None,
+        }
+    }
 }
 
 /// The writes without those that a later one in the same batch overtakes: they need neither log nor blobs. A keyspace that was
@@ -174,10 +187,10 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef
         blob::sync(shared.store()).map_err(|e| shared.fail_now(format!("syncing a large value failed: {e}")))?;
     }
     loop {
+        bring_in(shared, writes)?;
         let mut operations = Vec::with_capacity(writes.len());
         for ((keyspace, write), reference) in writes.iter().zip(&references) {
             let tree = keyspace.tree()?;
-            prefetch(shared, tree, write)?;
             operations.push(operation(tree.id, *write, reference.clone()));
         }
         let outcome = commit_operations(shared, &operations, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
@@ -217,11 +230,40 @@ fn commit_operations(
     shared.commit(Prepared { record, touches: &touches, drops: &[], pages, frees, only_if_empty: None, durability }, appended)
 }
 
-/// Brings in the leaf that a write will change, so that applying it rarely waits for the device. Where everything is in memory
-/// anyway this would be a second descent for nothing.
-fn prefetch(shared: &Shared, tree: Tree, write: &WriteRef<'_>) -> Result<()> {
-    match write {
-        WriteRef::Put(key, _) | WriteRef::Delete(key) if shared.pool.may_miss() => pages::find(&shared.pool, tree, key, |_| ()),
-        _ => Ok(()),
+/// Brings in the leaves that the writes will change, so that applying them rarely waits for the device: many reads in flight, in a
+/// sliding window, and one descent more for what is in memory already. Where everything is in memory there is nothing to do.
+fn bring_in(shared: &Shared, writes: &[(&KeyspaceState, WriteRef<'_>)]) -> Result<()> {
+    if !shared.pool.may_miss() {
+        return Ok(());
     }
+    let mut asked = 1;
+    for (index, (keyspace, write)) in writes.iter().enumerate() {
+        if asked < writes.len() && asked < index + WINDOW / 2 {
+            let end = writes.len().min(index + WINDOW);
+            ask_for(shared, &writes[asked..end])?;
+            asked = end;
+        }
+        let Some(key) = write.key() else { continue };
+        let tree = keyspace.tree()?;
+        match pages::find(&shared.pool, tree, key, |_| ()) {
+            // Cleared meanwhile: the keyspace has another tree, and this one's pages are going.
+            Err(Error::Corrupt(_)) if keyspace.tree()?.id != tree.id => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+/// Starts reads of the pages that these writes miss first.
+fn ask_for(shared: &Shared, writes: &[(&KeyspaceState, WriteRef<'_>)]) -> Result<()> {
+    let mut missing = Vec::new();
+    for (keyspace, write) in writes {
+        if let Some(key) = write.key()
+            && let Err(Stop::Missing(page)) = keyspace.tree()?.get(&shared.pool, key, |_| ())
+        {
+            missing.push(page);
+        }
+    }
+    shared.pool.prefetch(&missing);
+    Ok(())
 }
