@@ -4,12 +4,15 @@
 //! A history is a number of *lives* of one database. Each life opens it, compares and verifies everything, goes on working, and
 //! ends in a crash, a close or a drop. Everything about it comes from one seed.
 //!
+//! [`short`] enumerates instead: every short sequence, every crash.
+//!
 //! [`history`]: crate::history
 
 mod events;
 pub mod killed;
 mod life;
 mod reader;
+pub mod short;
 mod world;
 mod writer;
 

@@ -1,0 +1,262 @@
+//! Every short sequence of operations with a crash at every call to the disk: a few operations are enough for most mistakes, if none
+//! is left out.
+//!
+//! One thread, no scheduler. Each sequence works on the same small database, of which a part stands in a checkpoint and a part in
+//! the log. What is found after the crash is judged as a [`History`]; then the database goes on working.
+
+use crate::dump;
+use crate::geometry::Geometry;
+use crate::history::{Commit, CommitId, History};
+use crate::state::Write;
+use crate::workload::value;
+use ashlar_disk::Fs;
+use ashlar_disk::sim::{Restart, Sim, SimOptions};
+use ashlardb::fault::Fault;
+use ashlardb::{Background, Database, Durability, Error};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// An operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A short value.
+    Inline,
+    /// The same, without waiting until it is durable.
+    Eventual,
+    /// A value in pages of its own.
+    Overflow,
+    /// A value in blocks of its own.
+    Blob,
+    /// A value in blocks of its own goes.
+    RemoveBlob,
+    /// Some keys go.
+    RemoveRange,
+    /// Writes to two keyspaces.
+    Batch,
+    /// A keyspace is emptied.
+    Clear,
+    /// A keyspace goes.
+    Drop,
+    /// A keyspace is made, if it is not there.
+    Create,
+    /// A checkpoint.
+    Checkpoint,
+    /// Background work.
+    Maintain,
+    /// The log is made durable.
+    Flush,
+    /// The database is dropped and opened again.
+    Reopen,
+    /// It is closed and opened again.
+    Close,
+}
+
+/// Every operation.
+pub const STEPS: [Step; 15] = [
+    Step::Inline,
+    Step::Eventual,
+    Step::Overflow,
+    Step::Blob,
+    Step::RemoveBlob,
+    Step::RemoveRange,
+    Step::Batch,
+    Step::Clear,
+    Step::Drop,
+    Step::Create,
+    Step::Checkpoint,
+    Step::Maintain,
+    Step::Flush,
+    Step::Reopen,
+    Step::Close,
+];
+
+const GEOMETRY: Geometry =
+    Geometry { frames: 16, slots_max: 6, log_limit: 192 << 10, blob_threshold: 4096, recovery_window: 1, fault: Fault::None };
+
+/// A machine with the database, and what is known of it.
+struct Bench {
+    sim: Sim,
+    db: Option<Database>,
+    history: History,
+    clock: u64,
+    seq: u32,
+}
+
+/// Runs a sequence with a crash at each of its calls, and gives the number of crashes.
+///
+/// # Errors
+/// The call and what was wrong after the crash during it.
+pub fn crash_at_every_call(steps: &[Step]) -> Result<u64, String> {
+    for call in 1.. {
+        let how = if call % 2 == 0 { Restart::Kill } else { Restart::PowerCut };
+        match crash_at_call(steps, call, how) {
+            Ok(true) => {}
+            Ok(false) => return Ok(call - 1),
+            Err(text) => return Err(format!("{steps:?}, crash at call {call}, {how:?}: {text}")),
+        }
+    }
+    Ok(0)
+}
+
+/// False: the sequence ended before that call.
+fn crash_at_call(steps: &[Step], call: u64, how: Restart) -> Result<bool, String> {
+    let mut bench = Bench::new(call).map_err(|e| format!("making the database: {e}"))?;
+    bench.sim.set_crash_at(Some(bench.sim.calls() + call));
+    let outcome = steps.iter().try_for_each(|step| bench.step(*step));
+    let crashed = bench.sim.has_crashed();
+    match outcome {
+        Err(e) if !crashed => return Err(format!("without a crash: {e}")),
+        _ => {}
+    }
+    drop(bench.db.take());
+    let crashed = crashed || bench.sim.has_crashed();
+    bench.sim = bench.sim.restart(how, SimOptions::new(call));
+    bench.look()?;
+    Ok(crashed)
+}
+
+impl Bench {
+    fn new(seed: u64) -> Result<Bench, Error> {
+        let sim = Sim::new(SimOptions::new(seed));
+        let mut bench = Bench { sim, db: None, history: History::default(), clock: 0, seq: 0 };
+        bench.open()?;
+        let steps = [Step::Create, Step::Batch, Step::Overflow, Step::Blob, Step::Checkpoint];
+        steps.into_iter().try_for_each(|step| bench.step(step))?;
+        // From here on in the log alone.
+        [Step::Inline, Step::Blob].into_iter().try_for_each(|step| bench.step(step))?;
+        bench.flush()?;
+        Ok(bench)
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        let fs: Arc<dyn Fs> = self.sim.fs();
+        self.db = Some(GEOMETRY.options(Some(fs), Background::Manual).open("/db")?);
+        Ok(())
+    }
+
+    fn db(&self) -> &Database {
+        self.db.as_ref().expect("open but in `step` itself")
+    }
+
+    fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let begun = self.now();
+        self.db().flush()?;
+        self.history.add_flush(begun);
+        Ok(())
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), Error> {
+        let name = |n: u32| format!("key {}", n % 7).into_bytes();
+        let seq = self.seq;
+        let put = |keyspace: &str, key: Vec<u8>, nth: usize, len: usize| Write::Put {
+            keyspace: keyspace.into(),
+            key,
+            value: value(CommitId { writer: 1, seq }.tag(nth), len),
+        };
+        let two = ["left", "right"];
+        match step {
+            Step::Inline => self.commit(vec![put("left", name(seq), 0, 100)], true),
+            Step::Eventual => self.commit(vec![put("left", name(seq), 0, 100)], false),
+            Step::Overflow => self.commit(vec![put("left", b"overflow".to_vec(), 0, 3000)], true),
+            Step::Blob => self.commit(vec![put("left", b"blob".to_vec(), 0, 20_000)], true),
+            Step::RemoveBlob => self.commit(vec![Write::Remove { keyspace: "left".into(), key: b"blob".to_vec() }], true),
+            Step::RemoveRange => {
+                let range = (Bound::Included(b"key 2".to_vec()), Bound::Excluded(b"key 5".to_vec()));
+                self.commit(vec![Write::RemoveRange { keyspace: "left".into(), range }], true)
+            }
+            Step::Batch => {
+                let writes = (0..14).map(|n| put(two[n % 2], name(n as u32), n, 40 + 100 * (n % 3))).collect();
+                self.commit(writes, true)
+            }
+            Step::Clear => self.whole(Write::Clear { keyspace: "left".into() }),
+            Step::Drop => self.whole(Write::Drop { keyspace: "left".into() }),
+            Step::Create => two.into_iter().try_for_each(|k| self.whole(Write::Create { keyspace: k.into() })),
+            Step::Checkpoint => self.db().checkpoint(),
+            Step::Maintain => (0..3).try_for_each(|_| self.db().maintain().map(drop)),
+            Step::Flush => self.flush(),
+            Step::Reopen => {
+                self.flush()?;
+                drop(self.db.take());
+                self.open()
+            }
+            Step::Close => {
+                let begun = self.now();
+                self.db.take().map_or(Ok(()), Database::close)?;
+                self.history.add_flush(begun);
+                self.open()
+            }
+        }
+    }
+
+    /// A batch; one to a keyspace that is not there has no effect.
+    fn commit(&mut self, writes: Vec<Write>, immediate: bool) -> Result<(), Error> {
+        self.record(writes, immediate, |db, writes| {
+            let mut batch = db.batch();
+            for write in writes {
+                let Some(keyspace) = db.existing_keyspace(write.keyspace())? else { return Ok(false) };
+                match write {
+                    Write::Put { key, value, .. } => batch.insert(&keyspace, key, value)?,
+                    Write::Remove { key, .. } => batch.remove(&keyspace, key)?,
+                    Write::RemoveRange { range, .. } => batch.remove_range(&keyspace, range.clone())?,
+                    _ => {}
+                }
+            }
+            batch.commit_with(if immediate { Durability::Immediate } else { Durability::Eventual }).map(|()| true)
+        })
+    }
+
+    fn whole(&mut self, write: Write) -> Result<(), Error> {
+        self.record(vec![write], true, |db, writes| match &writes[0] {
+            Write::Create { keyspace } => db.keyspace(keyspace).map(|_| true),
+            Write::Drop { keyspace } => db.drop_keyspace(keyspace),
+            Write::Clear { keyspace } => match db.existing_keyspace(keyspace)? {
+                Some(keyspace) => keyspace.clear().map(|()| true),
+                None => Ok(false),
+            },
+            _ => Ok(false),
+        })
+    }
+
+    fn record(
+        &mut self,
+        writes: Vec<Write>,
+        immediate: bool,
+        call: impl FnOnce(&Database, &[Write]) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let id = CommitId { writer: 1, seq: self.seq };
+        self.seq += 1;
+        let begun = self.now();
+        let outcome = call(self.db(), &writes);
+        let ended = self.now();
+        let commit = |visible, confirmed| Commit { id, writes, journaled: false, immediate, begun, visible, confirmed };
+        match outcome {
+            Ok(true) => self.history.add_commits(vec![commit(Some(ended), immediate)]),
+            Ok(false) => {}
+            Err(e) => {
+                self.history.add_commits(vec![commit(None, false)]);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what the crash has left, compares and verifies everything, and goes on.
+    fn look(&mut self) -> Result<(), String> {
+        self.open().map_err(|e| format!("open: {e}"))?;
+        let found = dump::dump(self.db()).map_err(|e| format!("reading everything: {e}"))?;
+        self.history.settle(found)?;
+        dump::check(self.db(), self.history.base()).map_err(|e| e.to_string())?;
+        dump::verify(self.db()).map_err(|e| e.to_string())?;
+        for step in [Step::Create, Step::Blob, Step::Inline, Step::Checkpoint] {
+            self.step(step).map_err(|e| format!("{step:?} afterwards: {e}"))?;
+        }
+        let found = dump::dump(self.db()).map_err(|e| format!("reading everything afterwards: {e}"))?;
+        self.history.settle(found)?;
+        dump::verify(self.db()).map_err(|e| format!("afterwards: {e}"))
+    }
+}
