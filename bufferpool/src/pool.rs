@@ -207,6 +207,14 @@ impl<S: PageStore> Pool<S> {
         self.core.discard(page)
     }
 
+    /// `page` is gone from the checkpoints of this epoch on, but stays readable until it is discarded. It does not change any more.
+    ///
+    /// # Errors
+    /// [`Miss::NotAllocated`].
+    pub fn retire(&self, page: PageId) -> Result<(), Miss> {
+        self.core.retire(page)
+    }
+
     /// Reads `page` if need be, and holds it: it stays until the hold is dropped. Waits, so it is called with nothing latched.
     pub fn load(&self, page: PageId) -> Result<Hold<'_, S>, LoadError<S::Error>> {
         self.core.load(page, None)

@@ -130,12 +130,15 @@ fn commit(keyspace: &Keyspace, mut loading: Loading<'_>, root: PageId, new_tree:
         pages: shared.pages_for(8, 4 * shared.pool.page_size()),
         frees: false,
         only_if_empty: Some(keyspace.state()),
+        unchanged: None,
         durability: Durability::Immediate,
     };
     match shared.commit(prepared, || loading.keep()) {
         Ok(_) => Ok(()),
         Err(Refused::Error(e)) => Err(e),
-        Err(Refused::TreeGone | Refused::NotEmpty) => Err(Error::KeyspaceNotEmpty { name: keyspace.name().to_owned() }),
+        Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
+            Err(Error::KeyspaceNotEmpty { name: keyspace.name().to_owned() })
+        }
     }
 }
 

@@ -22,6 +22,16 @@ pub enum Fault {
     ConfirmEarly,
     /// Readers see a commit before it is durable.
     ShowEarly,
+    /// Ranges that a transaction has read are not validated.
+    RangesNotValidated,
+    /// Before-images are added after the leaf has changed.
+    BeforeAfterLeaf,
+    /// Before-images do not move with their keys to another leaf.
+    BeforeStays,
+    /// Whoever begins to read does not look whether the horizon has passed meanwhile.
+    HorizonNotReread,
+    /// The list of recent commits is trimmed at the watermark, whoever still needs it.
+    TrimAtWatermark,
 }
 
 impl Fault {

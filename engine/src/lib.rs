@@ -42,12 +42,16 @@ mod keyspace;
 mod options;
 mod pages;
 mod range;
+mod read;
 mod recovery;
+mod snapshot;
 mod stats;
 #[doc(hidden)]
 pub mod store;
+mod txn;
 mod value;
 pub mod verify;
+mod versions;
 
 pub use ashlar_disk::real::SyncMethod;
 pub use ashlar_disk::{IoMode, QueueKind};
@@ -58,6 +62,8 @@ pub use error::{Corruption, Error, Result};
 pub use keyspace::Keyspace;
 pub use options::{Background, Create, Durability, Options};
 pub use range::Range;
+pub use snapshot::Snapshot;
 pub use stats::Stats;
 pub use store::SpaceUse;
+pub use txn::{Isolation, Savepoint, Transaction, TransactionOptions, TransactionRange};
 pub use value::Value;

@@ -265,7 +265,7 @@ impl Walk {
             self.own(page, name);
             self.report.blob_runs += 1;
         }
-        let outcome = blob::read(pool.store(), blob, || Ok(true));
+        let outcome = blob::read(pool.store(), blob, || true);
         if let Err(e) = outcome {
             self.found_error(Some(name), &e);
             self.found(blob.pages().next(), Some(name), format!("the value of key \"{}\" can't be read", key.escape_ascii()));

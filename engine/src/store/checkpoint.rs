@@ -78,6 +78,7 @@ impl Store {
         let mut inner = self.inner.lock();
         inner.space.checkpoint_durable(epoch);
         inner.ids.checkpoint_durable(epoch);
+        inner.retired.checkpoint_durable(epoch);
         inner.loaded_in = inner.loaded_in.split_off(&Epoch(epoch.0 + 1));
     }
 

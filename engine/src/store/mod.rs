@@ -22,6 +22,7 @@ mod checkpoint;
 mod grow;
 mod ids;
 mod pages;
+mod retired;
 
 pub(crate) use grow::{Draw, Promise};
 pub use page_map::PageMap;
@@ -68,6 +69,7 @@ struct Inner {
     map: PageMap,
     deltas: BTreeMap<Epoch, Delta>,
     ids: ids::PageIds,
+    retired: retired::Retired,
     /// Units that commits under way have been promised.
     promised: u64,
     /// Epochs, not yet durable, in which a bulk load was applied: the log names blocks of pages that then entered the delta.
@@ -135,6 +137,7 @@ impl Store {
                 map,
                 deltas: BTreeMap::new(),
                 ids: ids::PageIds::new(superblock.next_page_id, free_ids),
+                retired: retired::Retired::default(),
                 promised: 0,
                 loaded_in: BTreeSet::new(),
                 logged_runs: BTreeMap::new(),
