@@ -43,6 +43,7 @@ mod options;
 mod pages;
 mod range;
 mod recovery;
+mod shape;
 mod stats;
 #[doc(hidden)]
 pub mod store;
@@ -58,6 +59,7 @@ pub use error::{Corruption, Error, Result};
 pub use keyspace::Keyspace;
 pub use options::{Background, Create, Durability, Options};
 pub use range::Range;
+pub use shape::{PageCount, Shape, TreeShape};
 pub use stats::Stats;
 pub use store::SpaceUse;
 pub use value::Value;
