@@ -20,6 +20,7 @@ use crate::pages::EnginePool;
 use crate::read::View;
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::verify::Depth;
 use crate::versions::Versions;
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::sync::Mutex;
@@ -292,7 +293,26 @@ impl Database {
     /// Errors that keep it from looking further; damage is in the report.
     pub fn verify(&self) -> Result<crate::verify::Report> {
         self.shared().owner.check()?;
-        crate::verify::verify(self.shared())
+        crate::verify::verify(self.shared(), Depth::Full, &mut |_| {})
+    }
+
+    /// Checks what needs no walk over the trees: see [`Depth::Quick`].
+    ///
+    /// # Errors
+    /// As [`Database::verify`].
+    pub fn verify_quick(&self) -> Result<crate::verify::Report> {
+        self.shared().owner.check()?;
+        crate::verify::verify(self.shared(), Depth::Quick, &mut |_| {})
+    }
+
+    /// As [`Database::verify`], and tells `progress` after each page how far it is. No checkpoint can be made meanwhile: `progress`
+    /// must not wait for one.
+    ///
+    /// # Errors
+    /// As [`Database::verify`].
+    pub fn verify_with(&self, mut progress: impl FnMut(crate::verify::Progress)) -> Result<crate::verify::Report> {
+        self.shared().owner.check()?;
+        crate::verify::verify(self.shared(), Depth::Full, &mut progress)
     }
 
     /// Makes a checkpoint and closes the database: what a drop would do, and the error that it would hide. Other handles on it

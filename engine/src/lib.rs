@@ -44,6 +44,7 @@ mod pages;
 mod range;
 mod read;
 mod recovery;
+mod shape;
 mod snapshot;
 mod stats;
 #[doc(hidden)]
@@ -62,6 +63,7 @@ pub use error::{Corruption, Error, Result};
 pub use keyspace::Keyspace;
 pub use options::{Background, Create, Durability, Options};
 pub use range::Range;
+pub use shape::{PageCount, Shape, TreeShape};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
 pub use store::SpaceUse;

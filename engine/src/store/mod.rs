@@ -175,9 +175,11 @@ impl Store {
         self.inner.lock().map.pages().map(|(page, _)| page).collect()
     }
 
-    /// How many nodes the page map has on disk.
-    pub(crate) fn map_nodes(&self) -> u64 {
-        self.inner.lock().map.nodes().count() as u64
+    /// How many nodes the page map has on disk, and how many bytes they take there.
+    pub(crate) fn map_nodes(&self) -> (u64, u64) {
+        let inner = self.inner.lock();
+        let sizes = inner.map.nodes().map(|(_, _, at)| u64::from(at.blocks()) * self.block.bytes() as u64);
+        sizes.fold((0, 0), |(nodes, bytes), size| (nodes + 1, bytes + size))
     }
 
     /// The unit of the file.

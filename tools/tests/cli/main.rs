@@ -7,5 +7,6 @@ mod bench;
 mod common;
 mod dump_load;
 mod inspect;
+mod pages;
 mod peers;
 mod scan;
