@@ -89,6 +89,13 @@ impl<H: Borrow<Shared>> View<H> {
         Ok((value, leaf_lsn))
     }
 
+    /// Whether `key` holds something in `tree`, and the LSN of its leaf.
+    pub(crate) fn contains(&self, tree: Tree, key: &[u8]) -> Result<(bool, u64)> {
+        let found = stored_at(self.shared(), tree, key, self.lsn(), |_| Value::copy_of(b""));
+        let (stored, leaf_lsn) = self.checked(found)?;
+        Ok((stored.is_some(), leaf_lsn))
+    }
+
     /// The value that a cell of `key` names.
     pub(crate) fn fetch(&self, kind: u8, bytes: &[u8], key: &[u8]) -> Result<Value> {
         let fetched = fetch::fetch(self.shared(), kind, bytes, || !self.is_gone());

@@ -58,7 +58,8 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::get`].
     pub fn contains_key(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(keyspace, key)?.is_some())
+        let tree = self.view.tree(self.state(keyspace)?)?;
+        Ok(self.view.contains(tree, key.as_ref())?.0)
     }
 
     /// What each of `keys` held, in their order, with reads that miss the cache in flight together.

@@ -34,8 +34,8 @@ pub(crate) struct Order {
     applied: usize,
     /// Bytes of these.
     applied_bytes: u64,
-    /// How many may be applied before the list is trimmed again.
-    trim_at: usize,
+    /// How many may be applied, and bytes of these, before the list is trimmed again.
+    trim_at: (usize, u64),
     /// Trees that a commit in the list, or applied since the open, drops or replaces: nothing may be written to them any more.
     gone: BTreeSet<TreeId>,
 }
@@ -112,12 +112,12 @@ impl Order {
         self.applied += 1;
         match trim_at {
             TrimAt::Exactly(to) => self.trim_to(to),
-            TrimAt::Needed { applied, bytes_max } if self.applied >= self.trim_at || self.applied_bytes > TRIM_BYTES => {
+            TrimAt::Needed { applied, bytes_max } if self.applied >= self.trim_at.0 || self.applied_bytes >= self.trim_at.1 => {
                 self.trim_to(slots.raise_writers_horizon(applied));
                 while self.applied_bytes > bytes_max && slots.take_oldest_away(applied, Some(Kind::Writes)) {
                     self.trim_to(slots.raise_writers_horizon(applied));
                 }
-                self.trim_at = (2 * self.applied).max(TRIM_EVERY);
+                self.trim_at = ((2 * self.applied).max(TRIM_EVERY), (2 * self.applied_bytes).max(TRIM_BYTES));
             }
             TrimAt::Needed { .. } => {}
         }

@@ -149,7 +149,16 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::get`].
     pub fn contains_key(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(keyspace, key)?.is_some())
+        let key = key.as_ref();
+        let state = self.state_of(keyspace)?;
+        let base = self.base(state)?;
+        if let Own::Written(value) = self.own(state, key) {
+            return Ok(value.is_some());
+        }
+        let Some(tree) = base else { return Ok(false) };
+        let (found, leaf_lsn) = self.view.contains(tree, key)?;
+        self.has_read(leaf_lsn, |footprint| footprint.key(tree.id, key));
+        Ok(found)
     }
 
     /// What each of `keys` holds, in their order, with reads that miss the cache in flight together.
@@ -225,7 +234,7 @@ impl Transaction {
         let mut hidden = 0;
         if space.removed.is_empty() {
             for key in space.keys.keys() {
-                hidden += u64::from(self.view.get(tree, key, |_| Value::copy_of(b""))?.0.is_some());
+                hidden += u64::from(self.view.contains(tree, key)?.0);
             }
         } else {
             let mut scan = crate::range::Scan::new(self.view.clone(), tree, Bound::Unbounded, Bound::Unbounded);
