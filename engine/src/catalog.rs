@@ -88,6 +88,13 @@ impl KeyspaceState {
         KeyspaceState::new(name, Tree { id: tree, root: PageId(0), slots_max }, 0, NEVER)
     }
 
+    /// One that has been dropped: for a handle on what a checkpoint still has.
+    pub(crate) fn dropped(name: &str, tree: Tree, len: u64) -> KeyspaceState {
+        let state = KeyspaceState::new(name, tree, len, 0);
+        state.mark_dropped(0);
+        state
+    }
+
     /// The commit at `lsn` makes it. Under the apply lock.
     pub(crate) fn born(&self, tree: Tree, lsn: u64) {
         debug_assert_eq!(self.tree.load(Ordering::Relaxed), tree.id.0);

@@ -69,7 +69,7 @@ impl<K: AsRef<[u8]>, H: Borrow<Shared>> Reads<'_, K, H> {
 
     /// Whether the key's way is not yet in memory; the page that is missing has been asked for.
     fn is_missing(&self, index: usize) -> bool {
-        let pool = &self.view.shared().pool;
+        let pool = self.view.pool();
         match self.tree.get(pool, self.keys[index].as_ref(), |_| ()) {
             Err(Stop::Missing(page)) => {
                 pool.prefetch(&[page]);

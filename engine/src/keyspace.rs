@@ -22,6 +22,15 @@ pub struct Keyspace {
     state: Arc<KeyspaceState>,
 }
 
+/// What [`Keyspace::compare_and_swap`] came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Swap {
+    /// The key held what was expected, and holds the new value.
+    Done,
+    /// It holds this instead, and nothing was changed.
+    Differs(Option<Value>),
+}
+
 impl Keyspace {
     pub(crate) fn new(database: Database, state: Arc<KeyspaceState>) -> Keyspace {
         Keyspace { database, state }
@@ -143,6 +152,27 @@ impl Keyspace {
         self.write(WriteRef::Delete(key), durability)
     }
 
+    /// Gives `key` the value `new` (`None`: removes it) if it holds `expected` (`None`: nothing), as one step, with the database's default
+    /// durability.
+    ///
+    /// # Errors
+    /// As [`Keyspace::insert`] and [`Keyspace::get`].
+    pub fn compare_and_swap(&self, key: impl AsRef<[u8]>, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<Swap> {
+        let key = key.as_ref();
+        self.check_key(key)?;
+        self.database.transact(|tx| {
+            let found = tx.get(self, key)?;
+            if found.as_deref() != expected {
+                return Ok(Swap::Differs(found));
+            }
+            match new {
+                Some(value) => tx.insert(self, key, value)?,
+                None => tx.remove(self, key)?,
+            }
+            Ok(Swap::Done)
+        })
+    }
+
     /// Removes all keys in a range, in one commit.
     ///
     /// # Errors
@@ -185,9 +215,7 @@ impl Keyspace {
     /// # Errors
     /// [`Error::NoSuchKeyspace`], [`Error::ForkedChild`].
     pub fn len(&self) -> Result<u64> {
-        let view = View::newest(&**self.shared())?;
-        view.tree(&self.state)?;
-        Ok(self.state.len_at(view.lsn()))
+        View::newest(&**self.shared())?.len(&self.state)
     }
 
     /// Whether there are no entries.

@@ -297,7 +297,7 @@ fn read_ahead(view: &View<Database>, tree: Tree, end: &mut End, key: &[u8], forw
     end.leaves += 1;
     end.asked = end.asked.saturating_sub(1);
     let depth = (end.leaves.saturating_sub(1) * 2).min(AHEAD_MAX);
-    let pool = &view.shared().pool;
+    let pool = view.pool();
     if depth == 0 || end.asked > depth / 2 || !pool.may_miss() {
         return;
     }

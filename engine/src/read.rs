@@ -11,18 +11,28 @@ use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::KeyspaceState;
 use crate::database::Shared;
 use crate::error::{Error, Result};
-use crate::pages;
+use crate::held::Held;
+use crate::pages::{self, EnginePool};
 use crate::value::Value;
 use crate::value::fetch::{self, Stored};
 use crate::versions::Before;
 use crate::versions::slots::{Claim, Kind};
 use std::borrow::Borrow;
 
-/// A snapshot: an LSN, and a slot that keeps what it needs.
+/// A snapshot: an LSN, and what keeps what it needs.
 #[derive(Debug)]
 pub(crate) struct View<H: Borrow<Shared>> {
     holder: H,
-    claim: Claim,
+    of: Of,
+}
+
+/// Of what a view is.
+#[derive(Debug)]
+enum Of {
+    /// Of the trees as they are, with before-images in place of what is too new.
+    Trees(Claim),
+    /// Of the last checkpoint.
+    Checkpoint(Box<Held>),
 }
 
 impl<H: Borrow<Shared>> View<H> {
@@ -32,7 +42,7 @@ impl<H: Borrow<Shared>> View<H> {
         shared.owner.check()?;
         shared.wait_own(u64::MAX)?;
         let claim = shared.versions.slots.claim(Kind::Reads, || shared.visible.watermark());
-        Ok(View { holder, claim })
+        Ok(View { holder, of: Of::Trees(claim) })
     }
 
     /// Of all that is applied, for a transaction that may write.
@@ -40,7 +50,7 @@ impl<H: Borrow<Shared>> View<H> {
         let shared: &Shared = holder.borrow();
         shared.owner.check()?;
         let claim = shared.versions.slots.claim(Kind::Writes, || shared.visible.newest_applied());
-        Ok(View { holder, claim })
+        Ok(View { holder, of: Of::Trees(claim) })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -51,12 +61,40 @@ impl<H: Borrow<Shared>> View<H> {
         &self.holder
     }
 
+    /// Of the last durable checkpoint.
+    pub(crate) fn checkpoint(holder: H) -> Result<View<H>> {
+        let held = Held::last(holder.borrow())?;
+        Ok(View { holder, of: Of::Checkpoint(Box::new(held)) })
+    }
+
     pub(crate) fn lsn(&self) -> u64 {
-        self.claim.lsn()
+        match &self.of {
+            Of::Trees(claim) => claim.lsn(),
+            Of::Checkpoint(held) => held.lsn,
+        }
+    }
+
+    /// Through which pages are read.
+    pub(crate) fn pool(&self) -> &EnginePool {
+        match &self.of {
+            Of::Trees(_) => &self.shared().pool,
+            Of::Checkpoint(held) => &held.pool,
+        }
+    }
+
+    /// The checkpoint that it is of, if it is of one.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        match &self.of {
+            Of::Trees(_) => None,
+            Of::Checkpoint(held) => Some(held),
+        }
     }
 
     fn is_gone(&self) -> bool {
-        self.shared().versions.slots.is_gone(&self.claim)
+        match &self.of {
+            Of::Trees(claim) => self.shared().versions.slots.is_gone(claim),
+            Of::Checkpoint(_) => false,
+        }
     }
 
     /// Whether it was taken away.
@@ -74,12 +112,25 @@ impl<H: Borrow<Shared>> View<H> {
 
     /// The tree of a keyspace.
     pub(crate) fn tree(&self, keyspace: &KeyspaceState) -> Result<Tree> {
-        self.checked(keyspace.tree_at(self.lsn()))
+        let found = match &self.of {
+            Of::Trees(claim) => keyspace.tree_at(claim.lsn()),
+            Of::Checkpoint(held) => held.keyspace(&keyspace.name).map(|(tree, _)| tree),
+        };
+        self.checked(found)
+    }
+
+    /// The number of entries of a keyspace.
+    pub(crate) fn len(&self, keyspace: &KeyspaceState) -> Result<u64> {
+        let found = match &self.of {
+            Of::Trees(claim) => keyspace.tree_at(claim.lsn()).map(|_| keyspace.len_at(claim.lsn())),
+            Of::Checkpoint(held) => held.keyspace(&keyspace.name).map(|(_, len)| len),
+        };
+        self.checked(found)
     }
 
     /// What `key` holds in `tree`; `inline` makes the value of one that stands in the leaf. And the LSN of the leaf.
     pub(crate) fn get(&self, tree: Tree, key: &[u8], inline: impl FnMut(&[u8]) -> Value) -> Result<(Option<Value>, u64)> {
-        let found = stored_at(self.shared(), tree, key, self.lsn(), inline);
+        let found = self.stored(tree, key, inline);
         let (stored, leaf_lsn) = self.checked(found)?;
         let value = match stored {
             None => None,
@@ -91,14 +142,27 @@ impl<H: Borrow<Shared>> View<H> {
 
     /// Whether `key` holds something in `tree`, and the LSN of its leaf.
     pub(crate) fn contains(&self, tree: Tree, key: &[u8]) -> Result<(bool, u64)> {
-        let found = stored_at(self.shared(), tree, key, self.lsn(), |_| Value::copy_of(b""));
+        let found = self.stored(tree, key, |_| Value::copy_of(b""));
         let (stored, leaf_lsn) = self.checked(found)?;
         Ok((stored.is_some(), leaf_lsn))
     }
 
+    /// What stands for `key`, and the LSN of its leaf.
+    fn stored(&self, tree: Tree, key: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Result<(Option<Stored>, u64)> {
+        let (lsn, versions) = (self.lsn(), &self.shared().versions);
+        pages::find(self.pool(), tree, key, |found| {
+            let mut copy = |value: Option<(u8, &[u8])>| value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut inline));
+            let stored = match found.lsn <= lsn {
+                true => copy(found.value),
+                false => versions.before(found.page, key, lsn, |before| copy(before.unwrap_or(found.value))),
+            };
+            (stored, found.lsn)
+        })
+    }
+
     /// The value that a cell of `key` names.
     pub(crate) fn fetch(&self, kind: u8, bytes: &[u8], key: &[u8]) -> Result<Value> {
-        let fetched = fetch::fetch(self.shared(), kind, bytes, || !self.is_gone());
+        let fetched = fetch::fetch(self.pool(), kind, bytes, || !self.is_gone());
         self.checked(fetched)?.ok_or_else(|| fetch::lost(key))
     }
 
@@ -108,8 +172,8 @@ impl<H: Borrow<Shared>> View<H> {
         let shared = self.shared();
         let lsn = self.lsn();
         before.clear();
-        let read = pages::until_found(&shared.pool, tree, || {
-            tree.read_leaf(&shared.pool, seek, copy, |page, leaf_lsn| {
+        let read = pages::until_found(self.pool(), tree, || {
+            tree.read_leaf(self.pool(), seek, copy, |page, leaf_lsn| {
                 before.clear();
                 if leaf_lsn > lsn {
                     shared.versions.all_before(page, lsn, before);
@@ -126,26 +190,11 @@ impl<H: Borrow<Shared>> View<H> {
 
 impl<H: Borrow<Shared>> Drop for View<H> {
     fn drop(&mut self) {
-        self.shared().versions.slots.release(&self.claim);
+        match &self.of {
+            Of::Trees(claim) => self.shared().versions.slots.release(claim),
+            Of::Checkpoint(held) => self.shared().store().release_checkpoint(held.epoch),
+        }
     }
-}
-
-/// What stands for `key` at `lsn`, and the LSN of its leaf.
-fn stored_at(
-    shared: &Shared,
-    tree: Tree,
-    key: &[u8],
-    lsn: u64,
-    mut inline: impl FnMut(&[u8]) -> Value,
-) -> Result<(Option<Stored>, u64)> {
-    pages::find(&shared.pool, tree, key, |found| {
-        let mut copy = |value: Option<(u8, &[u8])>| value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut inline));
-        let stored = match found.lsn <= lsn {
-            true => copy(found.value),
-            false => shared.versions.before(found.page, key, lsn, |before| copy(before.unwrap_or(found.value))),
-        };
-        (stored, found.lsn)
-    })
 }
 
 /// What `key` holds for somebody without a view; `inline` makes the value of one that stands in the leaf.

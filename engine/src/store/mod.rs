@@ -20,6 +20,7 @@ pub mod superblock;
 mod blobs;
 mod checkpoint;
 mod grow;
+mod held;
 mod ids;
 mod pages;
 mod retired;
@@ -70,6 +71,7 @@ struct Inner {
     deltas: BTreeMap<Epoch, Delta>,
     ids: ids::PageIds,
     retired: retired::Retired,
+    held: held::Held,
     /// Units that commits under way have been promised.
     promised: u64,
     /// Epochs, not yet durable, in which a bulk load was applied: the log names blocks of pages that then entered the delta.
@@ -138,6 +140,7 @@ impl Store {
                 deltas: BTreeMap::new(),
                 ids: ids::PageIds::new(superblock.next_page_id, free_ids),
                 retired: retired::Retired::default(),
+                held: held::Held::new(),
                 promised: 0,
                 loaded_in: BTreeSet::new(),
                 logged_runs: BTreeMap::new(),
@@ -217,7 +220,9 @@ impl Store {
     /// Blocks that wait for a checkpoint, and blocks of the file.
     pub(crate) fn waiting_and_total(&self) -> (u64, u64) {
         let inner = self.inner.lock();
-        (inner.space.waiting_blocks(), inner.space.total())
+        // What waits for somebody who reads an older checkpoint no new one sets free.
+        let held_back = inner.held.holds_back().map_or(0, |durable| inner.space.waiting_up_to(durable));
+        (inner.space.waiting_blocks() - held_back, inner.space.total())
     }
 
     fn next_write_number(&self) -> u64 {

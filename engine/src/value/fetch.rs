@@ -4,8 +4,8 @@ use super::Value;
 use super::cell::{self, Cell, StoredBlob};
 use super::overflow;
 use crate::blob;
-use crate::database::Shared;
 use crate::error::{Corruption, Error, Result};
+use crate::pages::EnginePool;
 
 /// What a leaf holds for a key, copied out from under its latch.
 pub(crate) enum Stored {
@@ -32,15 +32,15 @@ impl Stored {
 
 /// Fetches the value that a cell names. `None`: its pages or runs are not there any more. `is_valid`: whether they must be, asked
 /// when they can't go any more.
-pub(crate) fn fetch(shared: &Shared, kind: u8, bytes: &[u8], is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
-    let piece = overflow::piece_len_max(shared.pool.page_size());
+pub(crate) fn fetch(pool: &EnginePool, kind: u8, bytes: &[u8], is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
+    let piece = overflow::piece_len_max(pool.page_size());
     match Cell::decode(kind, bytes, piece) {
         Some(Cell::Inline(bytes)) => Ok(Some(Value::copy_of(bytes))),
-        Some(Cell::Overflow(list)) => Ok(overflow::read(&shared.pool, &list)?.map(Value::from_vec)),
-        Some(Cell::Blob(blob)) => fetch_blob(shared, &blob, is_valid),
-        Some(Cell::LongBlob(list)) => match overflow::read(&shared.pool, &list)? {
+        Some(Cell::Overflow(list)) => Ok(overflow::read(pool, &list)?.map(Value::from_vec)),
+        Some(Cell::Blob(blob)) => fetch_blob(pool, &blob, is_valid),
+        Some(Cell::LongBlob(list)) => match overflow::read(pool, &list)? {
             Some(bytes) => match cell::decode_blob(&bytes) {
-                Some(blob) => fetch_blob(shared, &blob, is_valid),
+                Some(blob) => fetch_blob(pool, &blob, is_valid),
                 None => Err(undecodable(kind)),
             },
             None => Ok(None),
@@ -49,8 +49,8 @@ pub(crate) fn fetch(shared: &Shared, kind: u8, bytes: &[u8], is_valid: impl FnOn
     }
 }
 
-fn fetch_blob(shared: &Shared, blob: &StoredBlob, is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
-    let read = blob::read(shared.store(), blob, is_valid)?;
+fn fetch_blob(pool: &EnginePool, blob: &StoredBlob, is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
+    let read = blob::read(pool.store(), blob, is_valid)?;
     Ok(read.map(|buf| Value::from_aligned(buf, blob.len as usize)))
 }
 
