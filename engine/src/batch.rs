@@ -4,7 +4,7 @@ use crate::blob;
 use crate::btree::{LeafCopy, Seek, Stop, Tree, TreeId};
 use crate::catalog::KeyspaceState;
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused};
+use crate::commit::{Prepared, Refused, Until};
 use crate::database::{Database, Shared};
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -225,7 +225,17 @@ fn commit_operations(
     pages += RANGE_PAGES * operations.iter().filter(|o| o.point().is_none()).count() as u64;
     let frees = operations.iter().all(|o| matches!(o, Operation::Delete { .. } | Operation::DeleteRange { .. }));
     shared.commit(
-        Prepared { record, touches: &touches, drops: &[], pages, frees, only_if_empty: None, unchanged: None, durability },
+        Prepared {
+            record,
+            touches: &touches,
+            drops: &[],
+            pages,
+            frees,
+            only_if_empty: None,
+            unchanged: None,
+            durability,
+            until: Until::Durable,
+        },
         appended,
     )
 }

@@ -16,7 +16,7 @@
 use crate::blob;
 use crate::btree::{Bulk, BulkError, BulkOptions, PageSink, TreeId};
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused};
+use crate::commit::{Prepared, Refused, Until};
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -132,6 +132,7 @@ fn commit(keyspace: &Keyspace, mut loading: Loading<'_>, root: PageId, new_tree:
         only_if_empty: Some(keyspace.state()),
         unchanged: None,
         durability: Durability::Immediate,
+        until: Until::Durable,
     };
     match shared.commit(prepared, || loading.keep()) {
         Ok(_) => Ok(()),

@@ -3,6 +3,7 @@
 //! Handles ([`Database`], [`Keyspace`]) share one [`Shared`]. The last one dropped makes the log durable and stops; `close` also
 //! makes a checkpoint and returns the error that a drop would hide. A handle in a child made by `fork` does nothing at all.
 
+use crate::attendant::Attendant;
 use crate::background::BackgroundState;
 use crate::batch::Batch;
 use crate::btree::TreeId;
@@ -11,7 +12,7 @@ use crate::checkpoint::CheckpointState;
 use crate::commit::apply::{Applier, Names, Unborn};
 use crate::commit::record::{self, Operation};
 use crate::commit::visibility::Visibility;
-use crate::commit::{Order, Prepared, Refused};
+use crate::commit::{Order, Prepared, Refused, Until};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::keyspace::Keyspace;
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) checkpoint: Mutex<CheckpointState>,
     pub(crate) background: BackgroundState,
+    pub(crate) attendant: Attendant,
     pub(crate) counters: crate::stats::EngineCounters,
     /// Last: held until everything else is gone.
     pub(crate) _lock: Box<dyn ashlar_disk::Lock>,
@@ -235,6 +237,7 @@ impl Database {
             only_if_empty: None,
             unchanged: None,
             durability: Durability::Immediate,
+            until: Until::Durable,
         };
         match self.shared().commit(prepared, || {}) {
             Ok(_) => Ok(()),
@@ -348,6 +351,7 @@ impl Drop for Handle {
             std::mem::forget(self.shared.clone());
             return;
         }
+        self.stop_attending();
         self.shared.background.stop();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

@@ -23,6 +23,8 @@
 //! Every byte of data goes through aligned `O_DIRECT` I/O into the engine's own buffer pool; the kernel's page cache is never used.
 //! What is confirmed survives power loss; what is damaged on disk is detected, never returned.
 
+mod asynchronous;
+mod attendant;
 mod background;
 mod batch;
 mod blob;
@@ -57,6 +59,7 @@ mod versions;
 
 pub use ashlar_disk::real::SyncMethod;
 pub use ashlar_disk::{IoMode, QueueKind};
+pub use asynchronous::{CommitFuture, GetFuture, GetManyFuture};
 pub use batch::Batch;
 pub use catalog::KEYSPACE_NAME_MAX;
 pub use database::Database;

@@ -7,7 +7,7 @@
 //! 3. A look-up of one key whose value stands in its leaf needs no view: before-images go only when their commits are visible to
 //!    all, so that what it finds is what some LSN between the watermark at its beginning and at its end says.
 
-use crate::btree::{LeafCopy, Seek, Tree};
+use crate::btree::{Found, LeafCopy, Seek, Stop, Tree};
 use crate::catalog::KeyspaceState;
 use crate::database::Shared;
 use crate::error::{Error, Result};
@@ -105,7 +105,7 @@ impl<H: Borrow<Shared>> View<H> {
     }
 
     /// The outcome of a read, unless the view was taken away: then whatever it has met tells nothing.
-    fn checked<T>(&self, outcome: Result<T>) -> Result<T> {
+    pub(crate) fn checked<T>(&self, outcome: Result<T>) -> Result<T> {
         self.check()?;
         outcome
     }
@@ -147,17 +147,31 @@ impl<H: Borrow<Shared>> View<H> {
         Ok((stored.is_some(), leaf_lsn))
     }
 
+    /// What stands for `key`, looked up without waiting.
+    pub(crate) fn look(
+        &self,
+        tree: Tree,
+        key: &[u8],
+        mut inline: impl FnMut(&[u8]) -> Value,
+    ) -> std::result::Result<Option<Stored>, Stop> {
+        tree.get(self.pool(), key, |found| self.use_found(key, found, &mut inline))
+    }
+
     /// What stands for `key`, and the LSN of its leaf.
     fn stored(&self, tree: Tree, key: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Result<(Option<Stored>, u64)> {
-        let (lsn, versions) = (self.lsn(), &self.shared().versions);
-        pages::find(self.pool(), tree, key, |found| {
-            let mut copy = |value: Option<(u8, &[u8])>| value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut inline));
-            let stored = match found.lsn <= lsn {
-                true => copy(found.value),
-                false => versions.before(found.page, key, lsn, |before| copy(before.unwrap_or(found.value))),
-            };
-            (stored, found.lsn)
-        })
+        pages::find(self.pool(), tree, key, |found| (self.use_found(key, found, &mut inline), found.lsn))
+    }
+
+    /// What the view sees for `key`. Under the latch of its leaf.
+    fn use_found(&self, key: &[u8], found: Found<'_>, inline: &mut impl FnMut(&[u8]) -> Value) -> Option<Stored> {
+        let mut copy = |value: Option<(u8, &[u8])>| value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut *inline));
+        match found.lsn <= self.lsn() {
+            true => copy(found.value),
+            false => {
+                let before = |before: Option<Option<(u8, &[u8])>>| copy(before.unwrap_or(found.value));
+                self.shared().versions.before(found.page, key, self.lsn(), before)
+            }
+        }
     }
 
     /// The value that a cell of `key` names.

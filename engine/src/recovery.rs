@@ -150,6 +150,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         visible: Visibility::new(applied),
         checkpoint: Mutex::new(CheckpointState { current: superblock, superblocks }),
         background: BackgroundState::default(),
+        attendant: Default::default(),
         counters: crate::stats::EngineCounters::replayed(replayed),
         options,
         _lock: lock,

@@ -49,6 +49,10 @@ impl Snapshot {
         self.view.lsn()
     }
 
+    pub(crate) fn view(&self) -> &Arc<View<Database>> {
+        &self.view
+    }
+
     fn state<'k>(&self, keyspace: &'k Keyspace) -> Result<&'k KeyspaceState> {
         if std::ptr::eq(&**keyspace.shared(), self.view.shared()) {
             return Ok(keyspace.state());

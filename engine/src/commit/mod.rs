@@ -58,6 +58,16 @@ pub(crate) struct Prepared<'a> {
     pub(crate) only_if_empty: Option<&'a KeyspaceState>,
     pub(crate) unchanged: Option<Unchanged<'a>>,
     pub(crate) durability: Durability,
+    pub(crate) until: Until,
+}
+
+/// When a commit returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Until {
+    /// When it has the durability that it asks for.
+    Durable,
+    /// When it is applied: the caller sees to the rest.
+    Applied,
 }
 
 /// A commit is only right while nothing of a footprint has changed since an LSN.
@@ -121,7 +131,9 @@ impl Shared {
         self.apply_up_to(lsn)?;
         drop(promise);
         if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
-            self.make_durable(lsn)?;
+            if prepared.until == Until::Durable {
+                self.make_durable(lsn)?;
+            }
         } else {
             self.visible.note_own(lsn);
             self.background.note_eventual();

@@ -6,7 +6,7 @@ use crate::batch::{self, Prefetch, WriteRef};
 use crate::blob;
 use crate::btree::TreeId;
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused, Unchanged};
+use crate::commit::{Prepared, Refused, Unchanged, Until};
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::options::Durability;
@@ -49,10 +49,10 @@ impl Transaction {
             self.leave()?;
             return Ok(None);
         }
-        let outcome = self.commit_writes(durability);
+        let outcome = self.commit_writes(durability, Until::Durable);
         let left = self.leave();
         match outcome {
-            Ok(()) => left.map(|()| None).map_err(|_| Error::OutcomeUnknown { cause: self.shared().health.cause() }),
+            Ok(_) => left.map(|()| None).map_err(|_| Error::OutcomeUnknown { cause: self.shared().health.cause() }),
             Err(Refused::Conflict(lsn)) => Ok(Some(lsn)),
             // A tree that was dropped or cleared since: whoever did that is applied by now.
             Err(Refused::TreeGone | Refused::NotEmpty) => Ok(Some(self.shared().visible.newest_applied())),
@@ -60,7 +60,29 @@ impl Transaction {
         }
     }
 
-    fn commit_writes(&mut self, durability: Durability) -> std::result::Result<(), Refused> {
+    /// Commits without waiting for durability. Tells `ended` how, and the LSN that must be visible before anybody else is told.
+    pub(crate) fn commit_undurably(mut self, durability: Durability, ended: impl FnOnce(u64, Result<()>)) {
+        self.ended = true;
+        let met = |tx: &Transaction| tx.reads.borrow().met;
+        if self.writes.is_empty() {
+            let met = met(&self);
+            drop(self);
+            return ended(met, Ok(()));
+        }
+        let outcome = self.commit_writes(durability, Until::Applied);
+        let met = met(&self);
+        // The slot is free before the answer is given.
+        drop(self);
+        match outcome {
+            Ok(lsn) if durability == Durability::Immediate => ended(lsn.max(met), Ok(())),
+            Ok(_) => ended(met, Ok(())),
+            Err(Refused::Conflict(_) | Refused::TreeGone | Refused::NotEmpty) => ended(met, Err(Error::Conflict)),
+            Err(Refused::Error(e)) => ended(met, Err(e)),
+        }
+    }
+
+    /// Commits; its LSN.
+    fn commit_writes(&mut self, durability: Durability, until: Until) -> std::result::Result<u64, Refused> {
         self.view.check()?;
         let shared = self.view.shared();
         shared.health.check()?;
@@ -86,14 +108,23 @@ impl Transaction {
         let unchanged = Unchanged { footprint: &footprint, since: self.view.lsn(), is_known: &is_known };
         let unchanged = Some(unchanged).filter(|u| !u.footprint.is_empty());
         let born = self.announce(shared);
-        let prepared =
-            Prepared { record, touches: &touches, drops: &drops, pages, frees, only_if_empty: None, unchanged, durability };
+        let prepared = Prepared {
+            record,
+            touches: &touches,
+            drops: &drops,
+            pages,
+            frees,
+            only_if_empty: None,
+            unchanged,
+            durability,
+            until,
+        };
         let outcome = shared.commit(prepared, || blobs.drain(..).for_each(blob::NewBlob::keep));
         if outcome.is_err() {
             let mut unborn = shared.unborn.lock();
             born.iter().for_each(|tree| drop(unborn.remove(tree)));
         }
-        outcome.map(drop)
+        outcome
     }
 
     /// Whether the keyspaces that are made, dropped or cleared are still as they were. Under the `ddl` lock all that was done to others

@@ -96,6 +96,10 @@ impl Transaction {
         self.view.shared()
     }
 
+    pub(crate) fn database(&self) -> &Database {
+        self.view.holder()
+    }
+
     fn lsn(&self) -> u64 {
         self.view.lsn()
     }
