@@ -177,6 +177,33 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef
     }
 }
 
+/// Commits a value whose bytes stand in runs already.
+pub(crate) fn commit_blob(
+    shared: &Shared,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    new: blob::NewBlob<'_>,
+    durability: Durability,
+) -> Result<()> {
+    shared.health.check()?;
+    blob::sync(shared.store()).map_err(|e| shared.fail_now(format!("syncing a large value failed: {e}")))?;
+    let reference = new.reference().clone();
+    let mut new = Some(new);
+    loop {
+        let tree = keyspace.tree()?;
+        let mut prefetch = Prefetch::default();
+        prefetch.add(tree, WriteRef::Delete(key));
+        prefetch.run(shared)?;
+        let operation = Operation::PutBlob { tree: tree.id, key, blob: reference.clone() };
+        let keep = || new.take().map_or((), blob::NewBlob::keep);
+        match commit_operations(shared, &[operation], durability, keep) {
+            Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => drop(shared.apply.lock()),
+            Err(Refused::Error(e)) => return Err(e),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
 /// Writes values that are too large for the log to runs of their own, durably: what the record names in place of each, if any.
 pub(crate) fn write_blobs<'a, 's>(
     shared: &'s Shared,

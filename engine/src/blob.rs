@@ -20,7 +20,7 @@ use ashlar_disk::{AlignedBuf, Buffer, Durability, SyncKind, Transfer, TransferOp
 use std::sync::Arc;
 
 /// Bytes of the longest run: a larger blob has several.
-const RUN_LEN_MAX: usize = 8 << 20;
+pub(crate) const RUN_LEN_MAX: usize = 8 << 20;
 
 /// Bytes of one transfer.
 const TRANSFER_LEN: usize = 1 << 20;
@@ -56,7 +56,35 @@ pub(crate) struct NewBlob<'a> {
     kept: bool,
 }
 
-impl NewBlob<'_> {
+impl<'a> NewBlob<'a> {
+    /// Without any bytes so far.
+    pub(crate) fn empty(store: &'a Store) -> NewBlob<'a> {
+        NewBlob { store, blob: BlobRef { len: 0, runs: Vec::new() }, kept: false }
+    }
+
+    /// Writes more bytes to runs of their own. What was appended before, if anything, filled its runs to the last block.
+    pub(crate) fn append(&mut self, pool: &EnginePool, value: &[u8]) -> Result<()> {
+        let store = pool.store();
+        debug_assert!(self.blob.len.is_multiple_of(store.block().bytes() as u64), "a run in the middle is full");
+        let failed: Arc<Mutex<Option<Error>>> = Arc::default();
+        let mut rest = value;
+        while !rest.is_empty() {
+            let blocks = run_blocks(rest.len(), store.block().bytes());
+            let (page, extent) = pages::take_ids(pool, 1, || store.allocate_run(blocks, || pool.dirty_pages()))?;
+            let bytes = extent.len as usize * store.block().bytes();
+            let part = &rest[..rest.len().min(bytes)];
+            let crc = submit_run(store, extent, part, bytes, &failed);
+            let Some(at) = BlockPtr::new(extent.start, extent.len as u32, crc) else {
+                return Err(Corruption::page(page.0, None, "no pointer can name this run").into());
+            };
+            self.blob.runs.push(BlobRun { page, at, crc });
+            rest = &rest[part.len()..];
+        }
+        store.queue().drain();
+        self.blob.len += value.len() as u64;
+        failed.lock().take().map_or(Ok(()), Err)
+    }
+
     /// What the record names.
     pub(crate) fn reference(&self) -> &BlobRef {
         &self.blob
@@ -80,27 +108,9 @@ impl Drop for NewBlob<'_> {
 
 /// Writes a value's bytes to new runs. The caller syncs the data file ([`sync`]) before the record is appended.
 pub(crate) fn write<'a>(pool: &'a EnginePool, value: &[u8]) -> Result<NewBlob<'a>> {
-    let store = pool.store();
-    let mut new = NewBlob { store, blob: BlobRef { len: value.len() as u64, runs: Vec::new() }, kept: false };
-    let failed: Arc<Mutex<Option<Error>>> = Arc::default();
-    let mut rest = value;
-    while !rest.is_empty() {
-        let blocks = run_blocks(rest.len(), store.block().bytes());
-        let (page, extent) = pages::take_ids(pool, 1, || store.allocate_run(blocks, || pool.dirty_pages()))?;
-        let bytes = extent.len as usize * store.block().bytes();
-        let part = &rest[..rest.len().min(bytes)];
-        let crc = submit_run(store, extent, part, bytes, &failed);
-        let Some(at) = BlockPtr::new(extent.start, extent.len as u32, crc) else {
-            return Err(Corruption::page(page.0, None, "no pointer can name this run").into());
-        };
-        new.blob.runs.push(BlobRun { page, at, crc });
-        rest = &rest[part.len()..];
-    }
-    store.queue().drain();
-    match failed.lock().take() {
-        Some(e) => Err(e),
-        None => Ok(new),
-    }
+    let mut new = NewBlob::empty(pool.store());
+    new.append(pool, value)?;
+    Ok(new)
 }
 
 /// Makes written blobs durable.
@@ -170,7 +180,7 @@ pub(crate) fn read(store: &Store, blob: &StoredBlob, is_valid: impl FnOnce() -> 
     Ok(Some(buf))
 }
 
-fn unknown_run(blob: &StoredBlob) -> Error {
+pub(crate) fn unknown_run(blob: &StoredBlob) -> Error {
     let page = blob.runs.first().map_or(0, |r| r.page.0);
     Corruption::page(page, None, format!("a blob of {} bytes names runs that the page map does not have, or too few", blob.len))
         .into()

@@ -6,7 +6,7 @@ use crate::catalog::KeyspaceState;
 use crate::database::{Database, Shared};
 use crate::error::{Error, Result};
 use crate::options::Durability;
-use crate::range::{self, Range};
+use crate::range::{self, Cursor, Range, Scan};
 use crate::read::{self, View};
 use crate::value::Value;
 use std::ops::{Bound, RangeBounds};
@@ -231,23 +231,29 @@ impl Keyspace {
     /// sees was taken away for memory.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
         let own = |bound: Bound<&K>| bound.map(|k| k.as_ref().to_vec());
-        self.scan(own(range.start_bound()), own(range.end_bound()))
+        Range::new(self.scan(own(range.start_bound()), own(range.end_bound())))
     }
 
-    fn scan(&self, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> Range {
+    /// The same as a cursor, which lends keys and values instead of giving them away: nothing is allocated for an entry.
+    pub fn cursor<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Cursor {
+        let own = |bound: Bound<&K>| bound.map(|k| k.as_ref().to_vec());
+        Cursor::new(self.scan(own(range.start_bound()), own(range.end_bound())))
+    }
+
+    fn scan(&self, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> Scan {
         let view = View::newest(self.database.clone()).map(Arc::new);
-        Range::new(view, &self.state, from, to)
+        Scan::of(view, &self.state, from, to)
     }
 
     /// All entries, in order of their keys, from either end.
     pub fn iter(&self) -> Range {
-        self.scan(Bound::Unbounded, Bound::Unbounded)
+        Range::new(self.scan(Bound::Unbounded, Bound::Unbounded))
     }
 
     /// The entries whose keys begin with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range {
         let (from, to) = range::of_prefix(prefix.as_ref());
-        self.scan(from, to)
+        Range::new(self.scan(from, to))
     }
 
     /// The entry with the smallest key.

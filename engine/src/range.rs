@@ -5,7 +5,9 @@
 //!    before-images that its snapshot sees in place of what they hold; whatever happens to the tree meanwhile, it goes on at the right
 //!    key.
 //! 2. What has been given out, from either end, narrows the bounds: no entry comes twice, and the ends never cross.
-//! 3. An error is an item. After an error of a leaf the iterator is at its end from that side; it never ends as if done.
+//! 3. Keys are copied into one buffer, and values that stand in leaves are lent from the copy of the leaf: a cursor allocates nothing
+//!    for an entry. Iterators of owned entries stand on it.
+//! 4. An error is an item. After an error of a leaf the iterator is at its end from that side; it never ends as if done.
 
 use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::KeyspaceState;
@@ -13,7 +15,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::read::View;
 use crate::value::Value;
-use crate::value::fetch::Stored;
+use crate::value::cell;
 use crate::versions::Before;
 use ashlar_bufferpool::PageId;
 use std::ops::Bound;
@@ -31,6 +33,13 @@ pub struct Range {
     scan: Scan,
 }
 
+/// A place in a range of keys that moves from entry to entry, from either end, and lends them; see
+/// [`Keyspace::cursor`](crate::Keyspace::cursor).
+#[derive(Debug)]
+pub struct Cursor {
+    scan: Scan,
+}
+
 /// The entries of a tree in a range of keys, as a view sees them.
 pub(crate) struct Scan {
     /// Where to read; the error of finding that out is the only item.
@@ -41,6 +50,20 @@ pub(crate) struct Scan {
     back: End,
     /// LSN of the newest leaf read.
     newest: u64,
+    /// The key of the entry that was reached last.
+    key: Vec<u8>,
+    /// Where its value is.
+    value: Lent,
+}
+
+/// Where the value of an entry is.
+enum Lent {
+    /// In the copy of the leaf at the front, or among the before-images there.
+    Front(Next),
+    /// Likewise at the back.
+    Back(Next),
+    /// It stands elsewhere and was fetched.
+    Fetched(Value),
 }
 
 /// One end of an iterator.
@@ -62,6 +85,7 @@ struct End {
 }
 
 /// Which of an end's entries comes next.
+#[derive(Clone, Copy)]
 enum Next {
     /// One of the leaf.
     Leaf(usize),
@@ -117,12 +141,30 @@ impl End {
 
 impl Scan {
     pub(crate) fn new(view: Arc<View<Database>>, tree: Tree, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> Scan {
-        Scan { source: Ok((view, tree)), from, to, front: End::default(), back: End::default(), newest: 0 }
+        Scan::over(Ok((view, tree)), from, to)
     }
 
-    fn failed(error: Error) -> Scan {
-        let (from, to) = (Bound::Unbounded, Bound::Unbounded);
-        Scan { source: Err(Some(error)), from, to, front: End::default(), back: End::default(), newest: 0 }
+    fn over(
+        source: std::result::Result<(Arc<View<Database>>, Tree), Option<Error>>,
+        from: Bound<Vec<u8>>,
+        to: Bound<Vec<u8>>,
+    ) -> Scan {
+        let (front, back, key) = Default::default();
+        Scan { source, from, to, front, back, newest: 0, key, value: Lent::Front(Next::Exhausted) }
+    }
+
+    /// What `keyspace` holds between the bounds, as `view` sees it.
+    pub(crate) fn of(
+        view: Result<Arc<View<Database>>>,
+        keyspace: &KeyspaceState,
+        from: Bound<Vec<u8>>,
+        to: Bound<Vec<u8>>,
+    ) -> Scan {
+        let source = view.and_then(|view| {
+            let tree = view.tree(keyspace)?;
+            Ok((view, tree))
+        });
+        Scan::over(source.map_err(Some), from, to)
     }
 
     /// LSN of the newest leaf read.
@@ -162,27 +204,67 @@ impl Scan {
         }
     }
 
-    /// The next entry from the front that lies in the range.
+    /// The next entry from the front that lies in the range, as its owner's.
     pub(crate) fn step_forward(&mut self) -> Result<Option<Entry>> {
-        let Some((view, tree)) = self.source()? else { return Ok(None) };
+        Ok(self.advance()?.then(|| self.owned()))
+    }
+
+    /// The next entry from the back that lies in the range, as its owner's.
+    pub(crate) fn step_backward(&mut self) -> Result<Option<Entry>> {
+        Ok(self.retreat()?.then(|| self.owned()))
+    }
+
+    fn owned(&mut self) -> Entry {
+        let key = self.key.clone();
+        match std::mem::replace(&mut self.value, Lent::Front(Next::Exhausted)) {
+            Lent::Fetched(value) => (key, value),
+            lent => {
+                self.value = lent;
+                (key, Value::copy_of(self.lent().1))
+            }
+        }
+    }
+
+    /// The entry that was reached last.
+    fn lent(&self) -> (&[u8], &[u8]) {
+        let value = match &self.value {
+            Lent::Front(next) => self.front.cell(*next).map(|(_, bytes)| bytes),
+            Lent::Back(next) => self.back.cell(*next).map(|(_, bytes)| bytes),
+            Lent::Fetched(value) => Some(&**value),
+        };
+        (&self.key, value.unwrap_or_default())
+    }
+
+    /// Goes to the next entry from the front that lies in the range. False: there is none.
+    fn advance(&mut self) -> Result<bool> {
+        let Some((view, tree)) = self.source()? else { return Ok(false) };
         while !self.front.done {
             let next = self.front.next_up();
-            let Some(key) = self.front.key(&next) else {
+            if !self.front.key_into(next, &mut self.key) {
                 self.next_leaf(&view, tree)?;
                 continue;
-            };
-            if !self.contains(&key) {
-                if !self.below_end(&key) {
+            }
+            if !self.contains(&self.key) {
+                if !self.below_end(&self.key) {
                     self.front.done = true;
                 }
                 continue;
             }
-            self.from = Bound::Excluded(key.clone());
-            if let Some(value) = self.front.value(&view, &next, &key)? {
-                return Ok(Some((key, value)));
+            exclude(&mut self.from, &self.key);
+            match self.front.cell(next) {
+                // The key was absent.
+                None => {}
+                Some((cell::INLINE, _)) => {
+                    self.value = Lent::Front(next);
+                    return Ok(true);
+                }
+                Some((kind, bytes)) => {
+                    self.value = Lent::Fetched(view.fetch(kind, bytes, &self.key)?);
+                    return Ok(true);
+                }
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     fn next_leaf(&mut self, view: &View<Database>, tree: Tree) -> Result<()> {
@@ -216,27 +298,35 @@ impl Scan {
         Ok(())
     }
 
-    /// The next entry from the back that lies in the range.
-    pub(crate) fn step_backward(&mut self) -> Result<Option<Entry>> {
-        let Some((view, tree)) = self.source()? else { return Ok(None) };
+    /// Goes to the next entry from the back that lies in the range. False: there is none.
+    fn retreat(&mut self) -> Result<bool> {
+        let Some((view, tree)) = self.source()? else { return Ok(false) };
         while !self.back.done {
             let next = self.back.next_down();
-            let Some(key) = self.back.key(&next) else {
+            if !self.back.key_into(next, &mut self.key) {
                 self.previous_leaf(&view, tree)?;
                 continue;
-            };
-            if !self.contains(&key) {
-                if !self.above_start(&key) {
+            }
+            if !self.contains(&self.key) {
+                if !self.above_start(&self.key) {
                     self.back.done = true;
                 }
                 continue;
             }
-            self.to = Bound::Excluded(key.clone());
-            if let Some(value) = self.back.value(&view, &next, &key)? {
-                return Ok(Some((key, value)));
+            exclude(&mut self.to, &self.key);
+            match self.back.cell(next) {
+                None => {}
+                Some((cell::INLINE, _)) => {
+                    self.value = Lent::Back(next);
+                    return Ok(true);
+                }
+                Some((kind, bytes)) => {
+                    self.value = Lent::Fetched(view.fetch(kind, bytes, &self.key)?);
+                    return Ok(true);
+                }
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     fn previous_leaf(&mut self, view: &View<Database>, tree: Tree) -> Result<()> {
@@ -268,28 +358,38 @@ impl Scan {
 }
 
 impl End {
-    /// The key of an entry; `None`: there is none left.
-    fn key(&self, next: &Next) -> Option<Vec<u8>> {
+    /// Puts the key of an entry in place of what `key` holds. False: there is none left.
+    fn key_into(&self, next: Next, key: &mut Vec<u8>) -> bool {
         match next {
-            Next::Leaf(index) => Some(self.leaf.key(*index)),
-            Next::Before(index) => Some(self.before[*index].0.to_vec()),
+            Next::Leaf(index) => self.leaf.key_into(index, key),
+            Next::Before(index) => {
+                key.clear();
+                key.extend_from_slice(&self.before[index].0);
+            }
+            Next::Exhausted => return false,
+        }
+        true
+    }
+
+    /// Kind and bytes of the value of an entry; `None`: the key was absent.
+    fn cell(&self, next: Next) -> Option<(u8, &[u8])> {
+        match next {
+            Next::Leaf(index) => Some(self.leaf.value(index)),
+            Next::Before(index) => self.before[index].1.as_ref().map(|(kind, bytes)| (*kind, &**bytes)),
             Next::Exhausted => None,
         }
     }
+}
 
-    /// The value of an entry; `None`: the key was absent.
-    fn value(&self, view: &View<Database>, next: &Next, key: &[u8]) -> Result<Option<Value>> {
-        let cell = match next {
-            Next::Leaf(index) => Some(self.leaf.value(*index)),
-            Next::Before(index) => self.before[*index].1.as_ref().map(|(kind, bytes)| (*kind, &**bytes)),
-            Next::Exhausted => None,
-        };
-        cell.map(|(kind, bytes)| match Stored::copy(kind, bytes, Value::copy_of) {
-            Stored::Inline(value) => Ok(value),
-            Stored::Elsewhere { kind, bytes } => view.fetch(kind, &bytes, key),
-        })
-        .transpose()
-    }
+/// Makes `key` the excluded end, in the memory of the end before.
+fn exclude(bound: &mut Bound<Vec<u8>>, key: &[u8]) {
+    let mut memory = match std::mem::replace(bound, Bound::Unbounded) {
+        Bound::Included(memory) | Bound::Excluded(memory) => memory,
+        Bound::Unbounded => Vec::new(),
+    };
+    memory.clear();
+    memory.extend_from_slice(key);
+    *bound = Bound::Excluded(memory);
 }
 
 /// Asks for the leaves that come next: none for a short scan, more the longer it runs.
@@ -313,21 +413,31 @@ fn read_ahead(view: &View<Database>, tree: Tree, end: &mut End, key: &[u8], forw
 }
 
 impl Range {
-    /// What `keyspace` holds between the bounds, as `view` sees it.
-    pub(crate) fn new(
-        view: Result<Arc<View<Database>>>,
-        keyspace: &KeyspaceState,
-        from: Bound<Vec<u8>>,
-        to: Bound<Vec<u8>>,
-    ) -> Range {
-        let source = view.and_then(|view| {
-            let tree = view.tree(keyspace)?;
-            Ok((view, tree))
-        });
-        match source {
-            Ok((view, tree)) => Range { scan: Scan::new(view, tree, from, to) },
-            Err(error) => Range { scan: Scan::failed(error) },
-        }
+    pub(crate) fn new(scan: Scan) -> Range {
+        Range { scan }
+    }
+}
+
+impl Cursor {
+    pub(crate) fn new(scan: Scan) -> Cursor {
+        Cursor { scan }
+    }
+
+    /// Goes to the next entry from the front, and lends its key and value. `None`: there is none left.
+    ///
+    /// # Errors
+    /// As [`Range`]'s items.
+    #[expect(clippy::should_implement_trait, reason = "an iterator can't lend")]
+    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        Ok(self.scan.advance()?.then(|| self.scan.lent()))
+    }
+
+    /// Goes to the next entry from the back, and lends its key and value. `None`: there is none left.
+    ///
+    /// # Errors
+    /// As [`Range`]'s items.
+    pub fn next_back(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        Ok(self.scan.retreat()?.then(|| self.scan.lent()))
     }
 }
 

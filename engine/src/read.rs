@@ -140,6 +140,12 @@ impl<H: Borrow<Shared>> View<H> {
         Ok((value, leaf_lsn))
     }
 
+    /// What stands for `key` in `tree`.
+    pub(crate) fn stored_cell(&self, tree: Tree, key: &[u8]) -> Result<Option<Stored>> {
+        let found = self.stored(tree, key, Value::copy_of);
+        Ok(self.checked(found)?.0)
+    }
+
     /// Whether `key` holds something in `tree`, and the LSN of its leaf.
     pub(crate) fn contains(&self, tree: Tree, key: &[u8]) -> Result<(bool, u64)> {
         let found = self.stored(tree, key, |_| Value::copy_of(b""));

@@ -4,7 +4,7 @@ use crate::catalog::KeyspaceState;
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
-use crate::range::{self, Range};
+use crate::range::{self, Cursor, Range, Scan};
 use crate::read::View;
 use crate::value::Value;
 use std::ops::{Bound, RangeBounds};
@@ -92,25 +92,31 @@ impl Snapshot {
     /// The entries in a range, in order of their keys, from either end.
     pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Range {
         let own = |bound: Bound<&K>| bound.map(|k| k.as_ref().to_vec());
-        self.scan(keyspace, own(range.start_bound()), own(range.end_bound()))
+        Range::new(self.scan(keyspace, own(range.start_bound()), own(range.end_bound())))
     }
 
-    fn scan(&self, keyspace: &Keyspace, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> Range {
+    /// The same as a cursor, which lends keys and values instead of giving them away: nothing is allocated for an entry.
+    pub fn cursor<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Cursor {
+        let own = |bound: Bound<&K>| bound.map(|k| k.as_ref().to_vec());
+        Cursor::new(self.scan(keyspace, own(range.start_bound()), own(range.end_bound())))
+    }
+
+    fn scan(&self, keyspace: &Keyspace, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> Scan {
         match self.state(keyspace) {
-            Ok(state) => Range::new(Ok(self.view.clone()), state, from, to),
-            Err(error) => Range::new(Err(error), keyspace.state(), from, to),
+            Ok(state) => Scan::of(Ok(self.view.clone()), state, from, to),
+            Err(error) => Scan::of(Err(error), keyspace.state(), from, to),
         }
     }
 
     /// All entries, in order of their keys, from either end.
     pub fn iter(&self, keyspace: &Keyspace) -> Range {
-        self.scan(keyspace, Bound::Unbounded, Bound::Unbounded)
+        Range::new(self.scan(keyspace, Bound::Unbounded, Bound::Unbounded))
     }
 
     /// The entries whose keys begin with `prefix`.
     pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Range {
         let (from, to) = range::of_prefix(prefix.as_ref());
-        self.scan(keyspace, from, to)
+        Range::new(self.scan(keyspace, from, to))
     }
 
     /// The entry with the smallest key.
