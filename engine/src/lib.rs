@@ -12,10 +12,18 @@
 //!     let (key, value) = entry?;
 //!     assert_eq!((&key[..], &*value), (&b"ada"[..], &b"1815"[..]));
 //! }
-//! let mut batch = db.batch();                             // all or nothing, across keyspaces
+//! let visits = db.transact(|tx| {                         // serializable; tried again where it conflicts
+//!     let visits = tx.get(&users, "visits")?.map_or(0, |v| v[0]) + 1;
+//!     tx.insert(&users, "visits", [visits])?;
+//!     Ok(visits)
+//! })?;
+//! assert_eq!(visits, 1);
+//! let before = db.snapshot()?;                            // everything as of now, whatever is written since
+//! let mut batch = db.batch();                             // blind writes, all or nothing, across keyspaces
 //! batch.insert(&users, "bob", "1824")?;
 //! batch.remove(&users, "ada")?;
 //! batch.commit()?;
+//! assert!(before.contains_key(&users, "ada")? && !users.contains_key("ada")?);
 //! db.close()?;
 //! # Ok(()) }
 //! ```
