@@ -59,7 +59,7 @@ pub struct TransactionOptions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Savepoint {
     transaction: u64,
-    mark: usize,
+    number: u64,
 }
 
 /// Reads and writes that take effect together or not at all; see [`Database::begin`].
@@ -368,7 +368,7 @@ impl Transaction {
 
     /// A point to which the transaction can be rolled back, any number of times. What was read counts as read all the same.
     pub fn savepoint(&mut self) -> Savepoint {
-        Savepoint { transaction: self.id, mark: self.writes.mark() }
+        Savepoint { transaction: self.id, number: self.writes.mark() }
     }
 
     /// Undoes all writes since a savepoint.
@@ -376,7 +376,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::NoSuchSavepoint`]; the transaction is as before.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
-        if savepoint.transaction == self.id && self.writes.roll_back(savepoint.mark) {
+        if savepoint.transaction == self.id && self.writes.roll_back(savepoint.number) {
             Ok(())
         } else {
             Err(Error::NoSuchSavepoint)
