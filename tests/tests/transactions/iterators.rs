@@ -2,8 +2,9 @@
 //! evictions from a cache of 16 frames, clears.
 
 use super::common::{Expected, assert_clean, value_of};
-use super::{quiet, scratch};
-use ashlardb::{Durability, Error, Value};
+use super::quiet;
+use ashlar_disk::sim::{Sim, SimOptions};
+use ashlardb::{Durability, Error, QueueKind, Value};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -39,9 +40,16 @@ fn len(rng: &mut impl rand::Rng) -> usize {
 fn run(seed: u64) {
     println!("seed {seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let dir = scratch();
-    let options = quiet().page_size(4096).cache_size(16 * 4096).slots_max(6).segment_size(64 << 10).log_limit(256 << 10);
-    let db = options.blob_threshold(16 << 10).grow_step(256 << 10).open(dir.path().join("db")).unwrap();
+    let fs = Sim::new(SimOptions::new(seed)).fs();
+    let options = quiet()
+        .file_system(fs)
+        .queue_kind(QueueKind::Threads)
+        .page_size(4096)
+        .cache_size(16 * 4096)
+        .slots_max(6)
+        .segment_size(64 << 10)
+        .log_limit(256 << 10);
+    let db = options.blob_threshold(16 << 10).grow_step(256 << 10).open("/iterators").unwrap();
     let k = db.keyspace("k").unwrap();
     let mut base = Expected::new();
     for n in (0..KEYS).filter(|n| n % 3 != 0) {
@@ -139,5 +147,5 @@ fn change(k: &ashlardb::Keyspace, now: &mut Expected, rng: &mut ChaCha8Rng, roun
 #[test]
 fn they_stay_right_whatever_happens_to_the_tree() {
     let first = ashlar_tests::number("ASHLAR_SEED", 0);
-    (first..first + ashlar_tests::number("ASHLAR_ITERATOR_RUNS", 4)).for_each(run);
+    (first..first + ashlar_tests::number("ASHLAR_ITERATOR_RUNS", 20)).for_each(run);
 }

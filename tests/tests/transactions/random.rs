@@ -12,6 +12,7 @@ use ashlar_tests::geometry::Geometry;
 use ashlar_tests::number;
 use ashlar_tests::state::{Bytes, KeyRange, State, Write, in_range, show, show_range};
 use ashlar_tests::workload::{Keys, value, value_len};
+use ashlardb::fault::Fault;
 use ashlardb::{Background, Database, Durability, Error, Isolation, Keyspace, Savepoint, Transaction};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -136,9 +137,9 @@ struct Open {
 }
 
 impl Run {
-    fn new(seed: u64) -> Run {
+    fn new(seed: u64, fault: Fault) -> Run {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let geometry = Geometry::draw(&mut rng);
+        let geometry = Geometry { fault, ..Geometry::draw(&mut rng) };
         let fs = Sim::new(SimOptions::new(seed)).fs();
         let db = geometry.options(Some(fs), Background::Manual).open("/transactions").unwrap();
         let count = [12, 60, 200][rng.random_range(0..3)];
@@ -370,30 +371,46 @@ fn steps_write(steps: &[Step]) -> bool {
     *counts.last().unwrap() > 0
 }
 
+/// A database, and so many transactions on it.
+fn run(seed: u64, transactions: u64, fault: Fault, sum: &mut Sum) -> Result<(), String> {
+    let mut run = Run::new(seed, fault);
+    let within = |run: &Run, failure: String| format!("seed {seed}, {:?}: {failure}", run.geometry);
+    for _ in 0..transactions {
+        run.transaction().map_err(|failure| within(&run, failure))?;
+    }
+    while run.db.maintain().unwrap() {}
+    run.db.checkpoint().unwrap();
+    dump::verify(&run.db).map_err(|failure| within(&run, failure.to_string()))?;
+    sum.committed += run.sum.committed;
+    sum.beside_others += run.sum.beside_others;
+    sum.conflicts += run.sum.conflicts;
+    sum.too_large += run.sum.too_large;
+    Ok(())
+}
+
 #[test]
 fn they_do_what_ordered_maps_do() {
     let (first, runs) = (number("ASHLAR_SEED", 0), number("ASHLAR_TRANSACTION_RUNS", 40));
     let transactions = number("ASHLAR_TRANSACTIONS", 40);
-    let mut all = Sum::default();
+    let mut sum = Sum::default();
     for seed in first..first + runs {
-        let mut run = Run::new(seed);
-        for _ in 0..transactions {
-            if let Err(failure) = run.transaction() {
-                panic!("seed {seed}, {:?}: {failure}", run.geometry);
-            }
+        if let Err(failure) = run(seed, transactions, Fault::None, &mut sum) {
+            panic!("{failure}");
         }
-        while run.db.maintain().unwrap() {}
-        run.db.checkpoint().unwrap();
-        if let Err(failure) = dump::verify(&run.db) {
-            panic!("seed {seed}: {failure}");
-        }
-        all.committed += run.sum.committed;
-        all.beside_others += run.sum.beside_others;
-        all.conflicts += run.sum.conflicts;
-        all.too_large += run.sum.too_large;
     }
-    println!("{all:?}");
+    println!("{sum:?}");
     if runs >= 40 {
-        assert!(all.beside_others > all.committed / 20 && all.conflicts > all.committed / 20, "{all:?}");
+        assert!(sum.beside_others > sum.committed / 20 && sum.conflicts > sum.committed / 20, "{sum:?}");
+    }
+}
+
+/// A test of the test: validation that is left out must show.
+#[test]
+fn mistakes_in_validation_are_noticed() {
+    for fault in [Fault::RangesNotValidated, Fault::TrimAtWatermark] {
+        let noticed = (0..100).find_map(|seed| run(seed, 40, fault, &mut Sum::default()).err());
+        let Some(failure) = noticed else { panic!("{fault:?} went unnoticed") };
+        println!("{fault:?}: {failure:.200}");
+        assert!(failure.contains("committed, though it would now give"), "{failure}");
     }
 }
