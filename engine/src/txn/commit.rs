@@ -38,25 +38,32 @@ impl Transaction {
     pub fn commit_with(mut self, durability: Durability) -> Result<()> {
         match self.try_commit(durability)? {
             None => Ok(()),
-            Some(_) => Err(Error::Conflict),
+            Some(_) => {
+                let _ = self.leave();
+                Err(Error::Conflict)
+            }
         }
     }
 
-    /// Commits; the LSN of the commit that it lost to, if it did.
+    /// Commits; the LSN of the commit that it lost to, if it did: then it has not ended yet.
     pub(super) fn try_commit(&mut self, durability: Durability) -> Result<Option<u64>> {
         if self.writes.is_empty() {
             // It stands at its read LSN.
             self.leave()?;
             return Ok(None);
         }
-        let outcome = self.commit_writes(durability, Until::Durable);
-        let left = self.leave();
-        match outcome {
-            Ok(_) => left.map(|()| None).map_err(|_| Error::OutcomeUnknown { cause: self.shared().health.cause() }),
+        match self.commit_writes(durability, Until::Durable) {
+            Ok(_) => match self.leave() {
+                Ok(()) => Ok(None),
+                Err(_) => Err(Error::OutcomeUnknown { cause: self.shared().health.cause() }),
+            },
             Err(Refused::Conflict(lsn)) => Ok(Some(lsn)),
             // A tree that was dropped or cleared since: whoever did that is applied by now.
             Err(Refused::TreeGone | Refused::NotEmpty) => Ok(Some(self.shared().visible.newest_applied())),
-            Err(Refused::Error(e)) => Err(e),
+            Err(Refused::Error(e)) => {
+                let _ = self.leave();
+                Err(e)
+            }
         }
     }
 

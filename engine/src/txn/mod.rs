@@ -10,7 +10,8 @@
 //! 2. From before its first read until its commit is validated it has a slot, which keeps the before-images that it reads and the
 //!    recent commits that it is validated against. Where that slot was taken away, reads and the commit fail.
 //! 3. What it has read may lie beyond the watermark, and a crash may take that back. So it does not end, in whatever way, before the
-//!    watermark has passed the newest commit that it has met.
+//!    watermark has passed the newest commit that it has met. One that lost and is tried again has not ended: else a key that many
+//!    want would get one commit a flush.
 
 mod commit;
 mod footprint;
@@ -59,7 +60,7 @@ pub struct TransactionOptions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Savepoint {
     transaction: u64,
-    mark: usize,
+    number: u64,
 }
 
 /// Reads and writes that take effect together or not at all; see [`Database::begin`].
@@ -381,7 +382,7 @@ impl Transaction {
 
     /// A point to which the transaction can be rolled back, any number of times. What was read counts as read all the same.
     pub fn savepoint(&mut self) -> Savepoint {
-        Savepoint { transaction: self.id, mark: self.writes.mark() }
+        Savepoint { transaction: self.id, number: self.writes.mark() }
     }
 
     /// Undoes all writes since a savepoint.
@@ -389,7 +390,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::NoSuchSavepoint`]; the transaction is as before.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
-        if savepoint.transaction == self.id && self.writes.roll_back(savepoint.mark) {
+        if savepoint.transaction == self.id && self.writes.roll_back(savepoint.number) {
             Ok(())
         } else {
             Err(Error::NoSuchSavepoint)
@@ -402,6 +403,14 @@ impl Transaction {
     /// [`Error::ReadOnly`] where the database has failed and what was read may not survive.
     pub fn rollback(mut self) -> Result<()> {
         self.leave()
+    }
+
+    /// Another takes its place, and with it what this one has met.
+    fn replaced_by(mut self, next: &Transaction) {
+        self.ended = true;
+        let met = self.reads.borrow().met;
+        let mut reads = next.reads.borrow_mut();
+        reads.met = reads.met.max(met);
     }
 
     /// Waits until a crash can't take back what the transaction has met.
@@ -460,8 +469,8 @@ impl Database {
     ) -> std::result::Result<T, E> {
         let durability = options.durability.unwrap_or(self.shared().options.durability);
         let mut tries = 0;
+        let mut transaction = self.begin_with(options.isolation)?;
         loop {
-            let mut transaction = self.begin_with(options.isolation)?;
             let result = match work(&mut transaction) {
                 Ok(result) => result,
                 Err(e) => {
@@ -473,6 +482,8 @@ impl Database {
                 None => return Ok(result),
                 Some(lost_to) => self.shared().back_off(lost_to, tries)?,
             }
+            let next = self.begin_with(options.isolation)?;
+            std::mem::replace(&mut transaction, next).replaced_by(&transaction);
             tries += 1;
         }
     }

@@ -4,7 +4,8 @@
 //! 1. A keyspace's writes are what they result in: the ranges that are removed, and on top of them the last write of each key. So the
 //!    record has the ranges first and then the keys, and a read asks the keys first and then the ranges.
 //! 2. While there is a savepoint, every change is noted with what it replaces, so that rolling back to the savepoint takes the notes
-//!    from the end.
+//!    from the end. Savepoints have numbers that are never used again: one that was rolled back past is gone, however many notes
+//!    there are since.
 
 use super::footprint::{KeyRange, contains};
 use crate::btree::TreeId;
@@ -74,7 +75,9 @@ pub(crate) struct WriteSet {
     /// Bytes that the writes take, about.
     pub(crate) bytes: u64,
     undo: Vec<Undo>,
-    noting: bool,
+    /// The savepoints to which it can be rolled back: number, and how many notes there were. Both ascend.
+    savepoints: Vec<(u64, usize)>,
+    next_savepoint: u64,
 }
 
 #[derive(Debug)]
@@ -118,7 +121,7 @@ impl WriteSet {
 
     /// Enters a keyspace that the transaction makes.
     pub(crate) fn create(&mut self, state: Arc<KeyspaceState>, tree: TreeId) {
-        if self.noting {
+        if self.is_noting() {
             self.undo.push(Undo::Spaces(self.spaces.len(), self.wholes.len()));
         }
         let index = self.enter(state, tree);
@@ -132,7 +135,7 @@ impl WriteSet {
         if let Some(replaced) = &replaced {
             self.bytes -= size(key, replaced);
         }
-        if self.noting {
+        if self.is_noting() {
             self.undo.push(Undo::Key(space, key.to_vec(), replaced));
         }
     }
@@ -182,23 +185,29 @@ impl WriteSet {
     }
 
     fn note_space(&mut self, space: usize) {
-        if self.noting {
+        if self.is_noting() {
             self.undo.push(Undo::Space(space, Box::new(self.spaces[space].clone()), self.wholes.len()));
         }
     }
 
-    /// A savepoint: how many notes there are.
-    pub(crate) fn mark(&mut self) -> usize {
-        self.noting = true;
-        self.undo.len()
+    fn is_noting(&self) -> bool {
+        !self.savepoints.is_empty()
+    }
+
+    /// A savepoint: its number.
+    pub(crate) fn mark(&mut self) -> u64 {
+        let number = self.next_savepoint;
+        self.next_savepoint += 1;
+        self.savepoints.push((number, self.undo.len()));
+        number
     }
 
     /// Undoes everything since a savepoint. False: an earlier rollback has passed it.
-    pub(crate) fn roll_back(&mut self, mark: usize) -> bool {
-        if mark > self.undo.len() {
-            return false;
-        }
-        while self.undo.len() > mark {
+    pub(crate) fn roll_back(&mut self, savepoint: u64) -> bool {
+        let Ok(index) = self.savepoints.binary_search_by_key(&savepoint, |(number, _)| *number) else { return false };
+        let notes = self.savepoints[index].1;
+        self.savepoints.truncate(index + 1);
+        while self.undo.len() > notes {
             match self.undo.pop() {
                 Some(Undo::Key(space, key, before)) => {
                     let keys = &mut self.spaces[space].keys;
@@ -279,5 +288,10 @@ mod tests {
         assert!(writes.roll_back(outer));
         assert_eq!((own(&writes, "a"), own(&writes, "b"), writes.bytes), (Some(Some(b"1".to_vec())), None, bytes));
         assert!(!writes.roll_back(inner));
+        // Nor when there are as many notes again.
+        writes.write(k, b"x", None);
+        writes.write(k, b"y", None);
+        assert!(!writes.roll_back(inner));
+        assert_eq!(own(&writes, "x"), Some(None));
     }
 }
