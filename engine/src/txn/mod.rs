@@ -121,11 +121,17 @@ impl Transaction {
             Some(space) if space.dropped => Err(no_such()),
             Some(space) if space.base != Some(space.target) => Ok(None),
             _ => {
-                let tree = self.view.tree(state)?;
+                let tree = self.tree(state)?;
                 self.has_read(state.changed_at(self.lsn()), |_| ());
                 Ok(Some(tree))
             }
         }
+    }
+
+    /// A keyspace's tree at the beginning. That there was none is something that was read.
+    fn tree(&self, state: &KeyspaceState) -> Result<Tree> {
+        let outcome = self.view.tree(state);
+        outcome.inspect_err(|_| self.has_read(self.lsn(), |footprint| footprint.name(&state.name)))
     }
 
     fn own(&self, state: &Arc<KeyspaceState>, key: &[u8]) -> Own<'_> {
@@ -330,7 +336,7 @@ impl Transaction {
             Some(index) if self.writes.spaces[index].dropped => Err(Error::NoSuchKeyspace { name: keyspace.name().to_owned() }),
             Some(index) => Ok(index),
             None => {
-                let tree = self.view.tree(state)?;
+                let tree = self.tree(state)?;
                 Ok(self.writes.enter(state.clone(), tree.id))
             }
         }

@@ -5,7 +5,7 @@
 use super::assert_nothing_is_kept;
 use super::common::{assert_clean, quiet, scratch};
 use ashlar_tests::number;
-use ashlardb::{Database, Durability, Error, Keyspace, Snapshot, Transaction};
+use ashlardb::{Background, Database, Durability, Error, Keyspace, Snapshot, Transaction};
 use std::time::{Duration, Instant};
 
 const KEYS: u64 = 2000;
@@ -107,6 +107,26 @@ fn without_any_nothing_piles_up() {
     println!("at most {most} bytes");
     assert!(most < 256 << 10, "{most}");
     assert_nothing_is_kept(&db);
+}
+
+/// What a snapshot has held back goes by itself when it has gone, though nobody writes any more.
+#[test]
+fn the_background_takes_away_what_was_held_back() {
+    let dir = scratch();
+    let db = quiet().background(Background::Threads).open(dir.path().join("db")).unwrap();
+    let k = db.keyspace("k").unwrap();
+    let snapshot = db.snapshot().unwrap();
+    (0..1000).for_each(|n| update(&k, n));
+    k.insert("large", vec![0; 100_000]).unwrap();
+    k.remove("large").unwrap();
+    assert!(db.stats().versions >= 1000);
+    drop(snapshot);
+    let until = Instant::now() + Duration::from_secs(20);
+    while db.stats().versions > 0 {
+        assert!(Instant::now() < until, "{:?}", db.stats());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(db.stats().version_bytes, 0);
 }
 
 /// A transaction is held to the same limit: its reads and its commit end with the same error, and nothing of it is applied.

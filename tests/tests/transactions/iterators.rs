@@ -123,7 +123,8 @@ fn run(seed: u64) {
 
 /// What others do: mostly all over, now and then in one place, so that leaves fill and empty.
 fn change(k: &ashlardb::Keyspace, now: &mut Expected, rng: &mut ChaCha8Rng, round: u64) {
-    let n = if round / 16 % 2 == 0 { rng.random_range(0..KEYS) } else { round / 16 * 37 % KEYS + rng.random_range(0..12) };
+    let n =
+        if (round / 16).is_multiple_of(2) { rng.random_range(0..KEYS) } else { round / 16 * 37 % KEYS + rng.random_range(0..12) };
     match rng.random_range(0..20) {
         0 => {
             let range = key(n)..key(n + rng.random_range(1..30));
@@ -136,7 +137,7 @@ fn change(k: &ashlardb::Keyspace, now: &mut Expected, rng: &mut ChaCha8Rng, roun
         }
         _ => {
             let mut inserted = key(n);
-            inserted.extend((0..rng.random_range(0..3)).map(|_| rng.random_range(b'a'..b'z')));
+            inserted.extend((0..rng.random_range(0..3)).map(|_| rng.random_range(b'a'..=b'z')));
             let value = value_of(round * 100 + n, len(rng));
             k.insert_with(&inserted, &value, Durability::Eventual).unwrap();
             now.insert(inserted, value);
@@ -147,5 +148,5 @@ fn change(k: &ashlardb::Keyspace, now: &mut Expected, rng: &mut ChaCha8Rng, roun
 #[test]
 fn they_stay_right_whatever_happens_to_the_tree() {
     let first = ashlar_tests::number("ASHLAR_SEED", 0);
-    (first..first + ashlar_tests::number("ASHLAR_ITERATOR_RUNS", 20)).for_each(run);
+    (first..first + ashlar_tests::number("ASHLAR_ITERATOR_RUNS", 10)).for_each(run);
 }

@@ -246,15 +246,23 @@ fn drops_and_clears_against_writes() {
     }
 }
 
-/// A handle that was got before a keyspace was made again is of the old one, in every transaction.
+/// A handle on a keyspace that is newer than the transaction: there is none yet, which is relied on as anything that was read.
 #[test]
 fn a_handle_on_a_keyspace_that_is_newer_than_the_transaction() {
-    let one = One::new();
-    let old = one.db.begin().unwrap();
-    let newer = one.db.keyspace("newer").unwrap();
-    newer.insert("a", "").unwrap();
-    assert!(is_no_such_keyspace(old.get(&newer, "a")));
-    assert!(is_no_such_keyspace(old.iter(&newer).next().unwrap()));
-    old.rollback().unwrap();
-    assert_eq!(letters(&newer), "a");
+    for isolation in [Isolation::Serializable, Isolation::Snapshot] {
+        for writes in [false, true] {
+            let one = One::new();
+            let mut old = one.db.begin_with(isolation).unwrap();
+            let newer = one.db.keyspace("newer").unwrap();
+            newer.insert("a", "").unwrap();
+            if writes {
+                assert!(is_no_such_keyspace(old.insert(&newer, "a", "")));
+            } else {
+                assert!(is_no_such_keyspace(old.get(&newer, "a")) && is_no_such_keyspace(old.iter(&newer).next().unwrap()));
+            }
+            old.insert(&one.k, "a", "").unwrap();
+            assert_eq!(conflicts(old), isolation == Isolation::Serializable);
+            assert_eq!(letters(&newer), "a");
+        }
+    }
 }

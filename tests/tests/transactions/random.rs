@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 
+/// What an iterator gave.
+type Entry = Option<(Vec<u8>, Bytes)>;
+
 /// Something that a transaction did, with what it was told.
 #[derive(Clone)]
 enum Step {
@@ -29,7 +32,7 @@ enum Step {
     Get(Arc<str>, Vec<u8>, Option<Bytes>),
     Len(Arc<str>, u64),
     /// Entries from the front (false) or the back (true).
-    Scan(Arc<str>, KeyRange, Vec<(bool, Option<(Vec<u8>, Bytes)>)>),
+    Scan(Arc<str>, KeyRange, Vec<(bool, Entry)>),
     Savepoint,
     RollbackTo(usize),
 }
@@ -43,7 +46,7 @@ impl std::fmt::Debug for Step {
             Step::Len(name, len) => write!(f, "len of {name}: {len}"),
             Step::Scan(name, range, found) => {
                 write!(f, "scan {name}/{}:", show_range(range))?;
-                let entry = |found: &Option<(Vec<u8>, Bytes)>| found.as_ref().map(|(key, value)| (show(key), show(value)));
+                let entry = |found: &Entry| found.as_ref().map(|(key, value)| (show(key), show(value)));
                 found.iter().try_for_each(|(back, found)| write!(f, " back {back} {:?}", entry(found)))
             }
             Step::Savepoint => write!(f, "savepoint"),
