@@ -70,9 +70,11 @@ impl Visibility {
 
     /// The commit `lsn` has been applied; all before it have been told of.
     pub(crate) fn applied(&self, lsn: u64, must_be_durable: bool) {
-        self.applied.store(lsn, Ordering::Release);
         let mut queue = self.queue.lock();
         queue.applied.push_back((lsn, must_be_durable));
+        // Only now: whoever finds its commit applied, and makes it durable, must find it in the queue, or it would return before the
+        // watermark has passed it.
+        self.applied.store(lsn, Ordering::Release);
         self.raise(&mut queue);
     }
 

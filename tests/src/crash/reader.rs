@@ -47,6 +47,9 @@ fn scan(world: &World, rng: &mut ChaCha8Rng, keyspace: &Keyspace, seen: &mut Vec
         Err(e) => return Err(world.stop("scan", &e)),
     };
     let ended = world.now();
+    if world.has_failed() {
+        return Ok(());
+    }
     let keys: std::collections::BTreeSet<Vec<u8>> = world.keys.within(&range).chain(found.keys().cloned()).collect();
     for key in keys {
         let found = found.get(&key).cloned();
@@ -64,6 +67,9 @@ fn get_many(world: &World, rng: &mut ChaCha8Rng, keyspace: &Keyspace, seen: &mut
         Err(e) => return Err(world.stop("get_many", &e)),
     };
     let ended = world.now();
+    if world.has_failed() {
+        return Ok(());
+    }
     for (key, value) in keys.into_iter().zip(values) {
         let found = value.map(|v| Bytes::from(&v[..]));
         seen.push(Observation { keyspace: keyspace.name().into(), key, found, begun, ended });

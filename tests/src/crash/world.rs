@@ -84,6 +84,12 @@ impl World {
         }
     }
 
+    /// Whether the database has failed: from then on reads show what is visible, and an `Eventual` commit that had returned and waited for
+    /// an older one to be durable is not.
+    pub(super) fn has_failed(&self) -> bool {
+        self.db.stats().read_only.is_some()
+    }
+
     /// The moment that begins now.
     pub(super) fn now(&self) -> Moment {
         self.clock.fetch_add(1, Relaxed)

@@ -261,6 +261,9 @@ pub(super) fn observe(world: &World, keyspace: &Keyspace, key: Vec<u8>) -> Resul
         Err(Error::NoSuchKeyspace { .. }) => return Ok(None),
         Err(e) => return Err(world.stop("get", &e)),
     };
+    if world.has_failed() {
+        return Ok(None);
+    }
     let seen = Observation { keyspace: keyspace.name().into(), key, found, begun, ended: world.now() };
     world.tell(|| Event::seen(&seen));
     Ok(Some(seen))
