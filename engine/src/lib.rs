@@ -32,6 +32,7 @@ mod bulk;
 mod catalog;
 mod checkpoint;
 mod commit;
+mod compact;
 mod database;
 mod error;
 #[doc(hidden)]
@@ -53,6 +54,7 @@ pub use ashlar_disk::real::SyncMethod;
 pub use ashlar_disk::{IoMode, QueueKind};
 pub use batch::Batch;
 pub use catalog::KEYSPACE_NAME_MAX;
+pub use compact::Compaction;
 pub use database::Database;
 pub use error::{Corruption, Error, Result};
 pub use keyspace::Keyspace;
