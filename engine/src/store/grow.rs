@@ -57,9 +57,11 @@ impl Store {
         loop {
             let (missing, seen) = {
                 let mut inner = self.inner.lock();
-                let missing = inner.space.shortfall(inner.wanted(units, dirty() as u64, draw));
+                let dirty = dirty() as u64;
+                let missing = inner.space.shortfall(inner.wanted(units, dirty, draw));
                 if missing == 0 {
                     inner.promised += units;
+                    inner.least_spare = inner.least_spare.min(inner.spare(dirty));
                     return Ok(Promise { store: self, units });
                 }
                 (missing, inner.space.total())
@@ -103,8 +105,11 @@ impl Store {
         let block = self.block.bytes() as u64;
         let (old, new) = (old_len / block, (old_len + step) / block);
         let mut inner = self.inner.lock();
+        let units = inner.space.free_units();
         inner.space.extend_to(new);
         inner.space.release(Extent { start: old, len: new - old });
+        // They would have been to spare before.
+        inner.least_spare = inner.least_spare.saturating_add(inner.space.free_units() - units);
         self.counters.grown.fetch_add(1, Relaxed);
         Ok(())
     }

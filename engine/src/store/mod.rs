@@ -77,6 +77,8 @@ struct Inner {
     ids: ids::PageIds,
     /// Units that commits under way have been promised.
     promised: u64,
+    /// Units that were not needed at any time since the last checkpoint.
+    least_spare: u64,
     /// Epochs, not yet durable, in which a bulk load was applied: the log names blocks of pages that then entered the delta.
     loaded_in: BTreeSet<Epoch>,
     /// Recovery: runs of blobs that the log names and that no leaf holds yet.
@@ -146,6 +148,7 @@ impl Store {
                 deltas: BTreeMap::new(),
                 ids: ids::PageIds::new(superblock.next_page_id, free_ids),
                 promised: 0,
+                least_spare: u64::MAX,
                 loaded_in: BTreeSet::new(),
                 logged_runs: BTreeMap::new(),
                 move_nodes_behind: None,

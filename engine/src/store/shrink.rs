@@ -8,7 +8,9 @@
 //! 2. Promises count: the units that stay free cover all that is promised, looked at under the lock that guards promises.
 //! 3. It is done with the checkpoint lock held, when a checkpoint is durable, superblock and mirror: what waited for it has just
 //!    become free, and nobody reads the whole file (a verification does) while it gets shorter.
-//! 4. A crash before the sync leaves the file as long as it was, or as short; the next open takes what it finds. Whatever of the
+//! 4. What was needed since the last checkpoint is likely to be needed until the next one: only units that were to spare all that
+//!    time are given back, unless more is asked for. So a file that is used evenly is not cut and grown by turns.
+//! 5. A crash before the sync leaves the file as long as it was, or as short; the next open takes what it finds. Whatever of the
 //!    file is used again after growing is behind a sync that came after the cut.
 
 use super::space::TailRule;
@@ -56,12 +58,16 @@ impl Store {
     fn cut_space(&self, to: ShrinkTo, dirty: impl Fn() -> usize) -> Option<(u64, u64)> {
         let mut inner = self.inner.lock();
         let total = inner.space.total();
-        let rule = match to {
-            ShrinkTo::WhatIsWorthIt => TailRule::when_worth_it(total, self.grow_step_blocks()),
-            ShrinkTo::WhatIsNeeded => TailRule::all(),
+        let spare = inner.spare(dirty() as u64);
+        let least_spare = std::mem::replace(&mut inner.least_spare, spare).min(spare);
+        inner.space.start_over_if_roomy();
+        let (rule, spare) = match to {
+            ShrinkTo::WhatIsWorthIt => (TailRule::when_worth_it(total, self.grow_step_blocks()), least_spare),
+            ShrinkTo::WhatIsNeeded => (TailRule::all(), spare),
         };
-        let end = rule.cut_point(total, inner.space.tail(), inner.spare(dirty() as u64), inner.space.unit())?;
+        let end = rule.cut_point(total, inner.space.tail(), spare, inner.space.unit())?;
         inner.space.cut(end);
+        inner.least_spare = inner.spare(dirty() as u64);
         Some((total, end))
     }
 

@@ -99,6 +99,14 @@ impl Space {
         }
     }
 
+    /// A file of which half is free is filled from the front again: else what is changed again and again would keep its end in use,
+    /// wherever the last batch came to stand.
+    pub(crate) fn start_over_if_roomy(&mut self) {
+        if self.free_units > self.total / self.unit / 2 {
+            self.cursor = 0;
+        }
+    }
+
     /// Blocks of the pieces in which [`Space::free_units_of`] looks at this file: few enough to be counted at once.
     pub(crate) fn granule(&self) -> u64 {
         if self.total > 256 * REGION_BLOCKS { REGION_BLOCKS } else { self.unit }
@@ -206,6 +214,7 @@ mod tests {
         space.release(first[5]);
         assert_eq!(space.allocate_batch(&[1]).unwrap(), [first[5]]);
         space.set_low_first(false);
+        space.allocate_batch(&[1]).unwrap();
         space.release(first[5]);
         assert_ne!(space.allocate_batch(&[1]).unwrap(), [first[5]], "the cursor has gone on");
     }
