@@ -88,7 +88,9 @@ impl Shared {
         match self.store().shrink(to, || self.pool.dirty_pages()) {
             Ok(_) => Ok(()),
             Err(ShrinkError::Cut(e)) => Err(e),
-            Err(ShrinkError::Sync(e)) => Err(self.fail_now(format!("syncing the data file failed after it was made shorter: {e}"))),
+            Err(ShrinkError::Sync(e)) => {
+                Err(self.fail_now(format!("syncing the data file failed after it was made shorter: {e}")))
+            }
         }
     }
 

@@ -55,13 +55,19 @@ impl<S: PageStore> Writer<'_, S> {
                 let mut next = Vec::new();
                 node.key_into(index, &mut next).map_err(|what| corrupt(bend.page, what))?;
                 picked.next = Some(next);
-                return Ok(picked);
+                break;
             }
             let leaf = node.child(index);
             picked.leaves.extend(wanted(leaf).then_some(leaf));
         }
-        picked.next = node.upper_fence().map(<[u8]>::to_vec);
-        Ok(picked)
+        if picked.next.is_none() {
+            picked.next = node.upper_fence().map(<[u8]>::to_vec);
+        }
+        // Else looking for more would never end.
+        match &picked.next {
+            Some(next) if &next[..] <= from => Err(corrupt(bend.page, "the page's keys are not above those before")),
+            _ => Ok(picked),
+        }
     }
 
     fn touch(&mut self, page: PageId) -> Result<(), Stop> {

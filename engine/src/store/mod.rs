@@ -27,8 +27,8 @@ mod pages;
 mod shrink;
 
 pub(crate) use grow::{Draw, Promise};
-pub(crate) use shrink::{ShrinkError, ShrinkTo};
 pub use page_map::PageMap;
+pub(crate) use shrink::{ShrinkError, ShrinkTo};
 pub use space::{Extent, Space};
 pub use superblock::Superblock;
 

@@ -182,7 +182,10 @@ mod tests {
                 if end < total {
                     space.release(Extent { start: end, len: total - end });
                 }
-                assert_eq!((space.free_blocks(), space.free_units()), (total - used, (total / unit).saturating_sub(used.div_ceil(unit))));
+                assert_eq!(
+                    (space.free_blocks(), space.free_units()),
+                    (total - used, (total / unit).saturating_sub(used.div_ceil(unit)))
+                );
             }
         }
     }
