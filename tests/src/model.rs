@@ -113,7 +113,8 @@ impl Machine {
     fn compact(&mut self) -> Checked {
         self.note("compact".into());
         let done = self.db.compact()?;
-        if done.after > done.before {
+        // Freeing a dropped keyspace may want a step of room; moving does not.
+        if done.after > done.before + done.before / 8 + (256 << 10) {
             return Err(Mismatch::Wrong(format!("compacting made the file longer: {done:?}")));
         }
         Ok(())

@@ -2,12 +2,14 @@
 //! space is; and everything is still there.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ashlar_disk::Fs;
 use ashlar_disk::sim::{Sim, SimOptions};
+use ashlar_disk::{Access, BlockSize, Create as CreateFile, File, Fs, IoMode, OpenHow};
 use ashlar_tests::dump;
 use ashlar_tests::state::{State, Write};
 use ashlar_tests::workload::value;
 use ashlardb::{Background, Create, Database, Durability, Error, Options, QueueKind};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -225,6 +227,65 @@ fn on_a_full_disk_compacting_makes_room() {
         both.put(NAMES[0], number, 2000);
     }
     both.check();
+}
+
+/// Takes all room there is.
+fn take_all_room(filler: &dyn File) {
+    while filler.allocate(filler.len().unwrap(), 4096).is_ok() {}
+}
+
+#[test]
+fn what_was_promised_is_kept_though_others_take_what_is_given_back() {
+    let mut all_given_back = 0;
+    for seed in 0..12 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let fs: Arc<dyn Fs> = Sim::new(SimOptions::new(seed).capacity(20 << 20)).fs();
+        let db = options(Some(fs.clone()), 4096).open("/db").unwrap();
+        let how = OpenHow { access: Access::ReadWrite, create: CreateFile::New, mode: IoMode::Direct, block: BlockSize::MIN };
+        let filler = fs.open(Path::new("/filler"), &how).unwrap();
+        let mut both = Both { db, model: State::new() };
+        Write::Create { keyspace: NAMES[0].into() }.apply(&mut both.model);
+        let keyspace = both.db.keyspace(NAMES[0]).unwrap();
+        let (mut refused, mut given_back) = (0, 0);
+        for step in 0..3000 {
+            let number = rng.random_range(0..400);
+            // It fills and empties by turns; while it fills nobody else takes anything.
+            let empties = step / 400 % 2 == 1;
+            if step % 800 == 0 {
+                filler.set_len(0).unwrap();
+            }
+            match rng.random_range(if empties { 50..100 } else { 0..97 }) {
+                0..60 => {
+                    let value = value(step, len(number));
+                    match keyspace.insert(key(number), &value) {
+                        Ok(()) => {
+                            Write::Put { keyspace: NAMES[0].into(), key: key(number).to_vec(), value }.apply(&mut both.model);
+                        }
+                        Err(Error::NoSpace { .. }) => refused += 1,
+                        Err(e) => panic!("seed {seed}, step {step}: {e}"),
+                    }
+                }
+                60..97 => both.remove(NAMES[0], number),
+                97 => {
+                    let done = both.db.compact().unwrap();
+                    given_back += done.before.saturating_sub(done.after);
+                    take_all_room(&*filler);
+                }
+                98 => both.db.checkpoint().unwrap(),
+                // There may be no room for the log's next segment.
+                _ => assert!(matches!(both.db.maintain(), Ok(_) | Err(Error::NoSpace { .. }))),
+            }
+        }
+        both.check();
+        println!("seed {seed}: {refused} refused, {given_back} bytes given back");
+        all_given_back += given_back;
+        assert!(refused > 0, "the disk never was full");
+        // With room again all goes on.
+        filler.set_len(0).unwrap();
+        both.put(NAMES[0], 0, 300_000);
+        both.check();
+    }
+    assert!(all_given_back > 20 << 20, "{all_given_back} bytes were given back in all");
 }
 
 #[test]
