@@ -1,5 +1,7 @@
 //! A file that was filled and emptied again becomes short again: by itself where its end is free, by `compact` wherever the free
 //! space is; and everything is still there.
+//!
+//! `ASHLAR_COMPACT` sets how many values are written to real files: some 10 KB each.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ashlar_disk::sim::{Sim, SimOptions};
@@ -102,9 +104,10 @@ fn fills_and_empties(fs: Option<Arc<dyn Fs>>, path: &Path, page_size: usize, cou
         both.remove(NAMES[number as usize % 2], number);
     }
     both.db.checkpoint().unwrap();
+    let begun = std::time::Instant::now();
     let done = both.db.compact().unwrap();
     let (after, used) = (both.file_len(), both.in_use());
-    println!("page {page_size}: {full} full, {done:?}, {used} in use");
+    println!("page {page_size}: {full} full, {done:?} in {:?}, {used} in use", begun.elapsed());
     assert_eq!(done.after, after);
     assert!(after <= used + used / 8 + slack(page_size as u64), "{after} bytes for {used} in use, {full} before");
     assert!(after < full / 2, "{after} of {full} bytes");
@@ -143,7 +146,7 @@ fn a_file_is_short_again_after_deletes() {
 fn a_file_is_short_again_after_deletes_on_real_files() {
     let dir = tempfile::tempdir_in(ashlar_tests::test_dir()).unwrap();
     let path = dir.path().join("db");
-    fills_and_empties(None, &path, 8192, 3000, 12);
+    fills_and_empties(None, &path, 8192, ashlar_tests::number("ASHLAR_COMPACT", 3000), 12);
     let on_disk = std::fs::metadata(path.join("data")).unwrap().len();
     let db = options(None, 8192).create(Create::Never).open(&path).unwrap();
     assert_eq!(db.stats().space.file, on_disk);
