@@ -363,7 +363,7 @@ mod tests {
             let mut owned: Vec<Extent> = Vec::new();
             let mut waiting: Vec<Extent> = Vec::new();
             for _ in 0..400 {
-                match rng.random_range(0..10) {
+                match rng.random_range(0..12) {
                     0..4 => {
                         let lens: Vec<u64> = (0..rng.random_range(1..20)).map(|_| rng.random_range(1..=unit)).collect();
                         let units = space.free_units();
@@ -386,6 +386,16 @@ mod tests {
                         space.checkpoint_durable(Epoch(3));
                         waiting.clear();
                     }
+                    10 => {
+                        // Cut, and grown again.
+                        let end = rng.random_range(space.tail()..=total);
+                        space.cut(end);
+                        space.extend_to(total);
+                        if end < total {
+                            space.release(Extent { start: end, len: total - end });
+                        }
+                    }
+                    11 => space.set_low_first(rng.random()),
                     _ => {}
                 }
                 let used: u64 = owned.iter().chain(&waiting).map(|e| e.len).sum();
