@@ -179,6 +179,21 @@ impl<S: PageStore> Core<S> {
         Ok(())
     }
 
+    /// See [`crate::Pool::retire`]. Whatever its frame's state, the image that is owed is written as if nothing had happened; the
+    /// store sees to it that none enters a delta that must not have it.
+    pub(crate) fn retire(&self, page: PageId) -> Result<(), Miss> {
+        let Ok(Some(entry)) = self.table.open(page) else { return Err(Miss::NotAllocated(page)) };
+        if entry.slot() == Slot::Unknown {
+            // The store is about to forget where it is.
+            self.materialize(page, entry);
+        }
+        if entry.slot() == Slot::NotAllocated {
+            return Err(Miss::NotAllocated(page));
+        }
+        self.store.retired(page, self.epoch());
+        Ok(())
+    }
+
     /// Frees `page` and gives its frame, if that is free then. With the page's exclusive latch.
     fn free_resident(&self, page: PageId, entry: Entry<'_>, frame: FrameId) -> Option<FrameId> {
         let epoch = self.epoch();

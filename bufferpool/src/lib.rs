@@ -88,4 +88,5 @@ pub use page_id::{Epoch, PageId};
 pub use pool::{FRAMES_MIN, LoadError, Miss, PAGE_SIZE_MAX, PAGE_SIZE_MIN, Pool, PoolError, PoolOptions, ReserveError};
 pub use stats::PoolStats;
 pub use store::{Done, Fate, ImageDesc, Located, PageRead, PageStore, WriteBatch, WriteOrder, WriteOutcome};
+pub use ticket::Watch;
 pub use view::{PageMut, PageView};

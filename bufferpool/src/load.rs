@@ -15,7 +15,7 @@ use crate::pool::LoadError;
 use crate::slot::{FrameId, Slot};
 use crate::states::State;
 use crate::store::{PageRead, PageStore};
-use crate::ticket::{Outcome, Ticket};
+use crate::ticket::{Outcome, Ticket, Watch};
 use std::sync::Arc;
 
 /// A page that its owner is reading.
@@ -84,16 +84,37 @@ impl<S: PageStore> Core<S> {
         count
     }
 
+    pub(crate) fn is_resident(&self, page: PageId) -> bool {
+        self.table.entry(page).is_some_and(|entry| matches!(entry.slot(), Slot::Resident(_)))
+    }
+
+    /// The read of `page` that is under way, if one is.
+    pub(crate) fn watch(&self, page: PageId) -> Option<Watch<S::Error>> {
+        match self.table.entry(page)?.slot() {
+            Slot::Reading(frame) => self.ticket(page, frame).map(Watch::new),
+            _ => None,
+        }
+    }
+
+    /// Waits until something happens, if any transfer is in flight. False: none is.
+    pub(crate) fn reap(&self) -> bool {
+        let seen = self.progress.seen();
+        if self.progress.outstanding() == 0 {
+            return false;
+        }
+        self.progress.wait(&self.store, seen);
+        true
+    }
+
+    fn ticket(&self, page: PageId, frame: FrameId) -> Option<Arc<Ticket<S::Error>>> {
+        let header = self.frames.get(frame);
+        let body = header.lock();
+        body.ticket.as_ref().filter(|_| header.page() == page).map(Arc::clone)
+    }
+
     /// Waits for the read of `page` into `frame` that somebody else has under way.
     fn await_read(&self, page: PageId, frame: FrameId) -> Result<(), LoadError<S::Error>> {
-        let ticket = {
-            let header = self.frames.get(frame);
-            let body = header.lock();
-            match (&body.ticket, header.page() == page) {
-                (Some(ticket), true) => Arc::clone(ticket),
-                _ => return Ok(()),
-            }
-        };
+        let Some(ticket) = self.ticket(page, frame) else { return Ok(()) };
         if ticket.blocking {
             self.progress.wait_for_thread(|| ticket.is_finished());
         } else {

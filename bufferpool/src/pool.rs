@@ -8,6 +8,7 @@ use crate::page_id::{Epoch, PageId};
 use crate::slot::FrameId;
 use crate::stats::PoolStats;
 use crate::store::PageStore;
+use crate::ticket::Watch;
 use std::sync::Arc;
 
 /// The smallest pool, in frames.
@@ -207,6 +208,14 @@ impl<S: PageStore> Pool<S> {
         self.core.discard(page)
     }
 
+    /// `page` is gone from the checkpoints of this epoch on, but stays readable until it is discarded. It does not change any more.
+    ///
+    /// # Errors
+    /// [`Miss::NotAllocated`].
+    pub fn retire(&self, page: PageId) -> Result<(), Miss> {
+        self.core.retire(page)
+    }
+
     /// Reads `page` if need be, and holds it: it stays until the hold is dropped. Waits, so it is called with nothing latched.
     pub fn load(&self, page: PageId) -> Result<Hold<'_, S>, LoadError<S::Error>> {
         self.core.load(page, None)
@@ -221,6 +230,23 @@ impl<S: PageStore> Pool<S> {
     /// Does not wait for the reads. Stops at the first page for which there is no frame.
     pub fn prefetch(&self, pages: &[PageId]) -> usize {
         self.core.prefetch(pages)
+    }
+
+    /// Whether `page` is in memory; it may not be any more by the time this is known.
+    pub fn is_resident(&self, page: PageId) -> bool {
+        self.core.is_resident(page)
+    }
+
+    /// The read of `page` that is under way, to leave a waker with; `None`: none is, look at the page again. Somebody must reap
+    /// ([`Self::reap`]) for the waker to be woken.
+    pub fn watch(&self, page: PageId) -> Option<Watch<S::Error>> {
+        self.core.watch(page)
+    }
+
+    /// Waits until something has happened, completing transfers for everybody; false at once where none is in flight. With nothing
+    /// latched.
+    pub fn reap(&self) -> bool {
+        self.core.reap()
     }
 
     /// The store is about to give out `n` page ids on its own account, for what never stands in a frame, or for pages written

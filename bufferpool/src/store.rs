@@ -132,4 +132,8 @@ pub trait PageStore: Send + Sync + 'static {
 
     /// `page` was freed in `epoch`: it is *freed* in that epoch's delta, and its id may be given out again. Memory only.
     fn freed(&self, page: PageId, epoch: Epoch);
+
+    /// `page` is *freed* in the delta of `epoch`, and so are images of it that are recorded for that epoch or a later one, but it
+    /// goes on to be read; [`Self::freed`] comes later. Memory only.
+    fn retired(&self, page: PageId, epoch: Epoch);
 }

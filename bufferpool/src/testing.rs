@@ -351,6 +351,10 @@ impl PageStore for MemoryStore {
         state.deltas.entry(epoch).or_default().insert(page, None);
         state.free_ids.push(page);
     }
+
+    fn retired(&self, page: PageId, epoch: Epoch) {
+        self.state.lock().deltas.entry(epoch).or_default().insert(page, None);
+    }
 }
 
 impl State {

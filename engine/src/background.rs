@@ -1,12 +1,13 @@
 //! What nobody waits for: durability of `Eventual` commits within their bound, log segments ahead of need, write-back, due
-//! checkpoints, freeing dropped keyspaces. Two threads, or the caller ([`Shared::maintain_step`]).
+//! checkpoints, pruning before-images, joining sparse leaves, freeing dropped keyspaces. Two threads, or the caller ([`Shared::maintain_step`]).
 //!
 //! - `ashlar-log` makes the log durable a bound after an `Eventual` commit, adds the flush that vouches for the last one when the
 //!   log has fallen idle, and prepares segments.
-//! - `ashlar-pages` makes due checkpoints, writes back and evicts ahead of need, and frees dropped trees.
+//! - `ashlar-pages` makes due checkpoints, writes back and evicts ahead of need, prunes before-images, and frees dropped
+//!   trees.
 
 use crate::database::Shared;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use ashlar_disk::sync::{self, Condvar, JoinHandle, Mutex};
 use ashlar_wal::Wal;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ const LOG_PAUSE_IDLE: Duration = Duration::from_millis(100);
 
 /// How often the pages' thread looks around when nobody calls it.
 const PAGES_PAUSE: Duration = Duration::from_millis(20);
+
+/// Sparse leaves that are joined under one hold of the apply lock, at most.
+const SETTLED_AT_ONCE: usize = 8;
 
 /// What callers and threads tell each other.
 #[derive(Debug, Default)]
@@ -162,8 +166,9 @@ impl Shared {
         if self.checkpoint_due() {
             self.checkpoint_now()?;
         }
+        let joining = self.tend_versions()?;
         let freeing = self.free_dropped_step()?;
-        Ok(self.pool.maintain() || freeing)
+        Ok(self.pool.maintain() || freeing || joining)
     }
 
     /// One step of all background work, by the caller; true while there is more.
@@ -180,17 +185,38 @@ impl Shared {
         self.pages_step()
     }
 
-    /// Frees a part of a dropped keyspace, once its drop can be seen by all.
+    /// Frees a part of a dropped keyspace, once no snapshot can see it.
     pub(crate) fn free_dropped_step(&self) -> Result<bool> {
-        if self.apply.lock().dropped.is_empty() {
+        if !self.apply.lock().has_droppable() {
             return Ok(false);
         }
         let _promise = self.room_on_disk(self.pages_for(64, 0), true)?;
         let mut applier = self.apply.lock();
-        if self.visible.watermark() < applier.applied {
-            return Ok(false);
-        }
         applier.free_dropped(&self.pool).map_err(|e| self.fail_now(format!("freeing a dropped keyspace failed: {e}")))
+    }
+
+    /// Lets before-images go that no snapshot needs, and joins some of the leaves that could not be joined while they had any. True
+    /// while there is more to join.
+    fn tend_versions(&self) -> Result<bool> {
+        {
+            let mut applier = self.apply.lock();
+            self.prune(&mut applier)?;
+            if !applier.has_sparse() {
+                return Ok(false);
+            }
+        }
+        let _promise = self.room_on_disk(self.pages_for(64, 0), true)?;
+        let mut applier = self.apply.lock();
+        for _ in 0..SETTLED_AT_ONCE {
+            match applier.settle_next(&self.pool) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // The tree is whole, and its leaf as sparse as it was.
+                Err(error @ Error::Corrupt(_)) => tracing::warn!(%error, "a sparse page could not be joined with its neighbour"),
+                Err(e) => return Err(self.fail_now(format!("joining sparse pages failed: {e}"))),
+            }
+        }
+        Ok(applier.has_sparse())
     }
 
     /// After a commit: has a due checkpoint made. With nobody in the background the committer does it.

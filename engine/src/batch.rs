@@ -1,10 +1,10 @@
 //! Batches: writes to any keyspaces, applied all or none.
 
 use crate::blob;
-use crate::btree::{Stop, TreeId};
+use crate::btree::{LeafCopy, Seek, Stop, Tree, TreeId};
 use crate::catalog::KeyspaceState;
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused};
+use crate::commit::{Prepared, Refused, Until};
 use crate::database::{Database, Shared};
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -14,11 +14,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Most memory that a batch's writes may take, in bytes.
-const BATCH_BYTES_MAX: u64 = 4 << 30;
-
 /// Pages that removing a range has changed and not yet freed, at most, at any time.
-const RANGE_PAGES: u64 = 48;
+pub(crate) const RANGE_PAGES: u64 = 48;
 
 /// Writes that are applied together, atomically, when [`Batch::commit`] is called; dropped before, they never happened. Of several
 /// writes to one key the last counts.
@@ -72,9 +69,9 @@ impl Batch {
     }
 
     fn add(&mut self, keyspace: &Keyspace, bytes: usize, write: Write) -> Result<()> {
-        let needed = self.bytes + bytes as u64 + 32;
-        if needed > BATCH_BYTES_MAX {
-            return Err(Error::TransactionTooLarge { what: "memory", needed, max: BATCH_BYTES_MAX });
+        let (needed, max) = (self.bytes + bytes as u64 + 32, self.database.shared().options.transaction_limit);
+        if needed > max {
+            return Err(Error::TransactionTooLarge { what: "memory", needed, max });
         }
         self.bytes = needed;
         self.writes.push((keyspace.state().clone(), write));
@@ -137,16 +134,6 @@ pub(crate) enum WriteRef<'a> {
     DeleteRange(Bound<&'a [u8]>, Bound<&'a [u8]>),
 }
 
-impl<'a> WriteRef<'a> {
-    /// The key of a write of one key.
-    fn key(&self) -> Option<&'a [u8]> {
-        match *self {
-            WriteRef::Put(key, _) | WriteRef::Delete(key) => Some(key),
-            WriteRef::DeleteRange(..) => None,
-        }
-    }
-}
-
 /// The writes without those that a later one in the same batch overtakes: they need neither log nor blobs. A keyspace that was
 /// dropped is another one than its successor of the same name, and a write to it makes the commit fail: it is kept.
 fn effective<'a>(writes: &[(&'a KeyspaceState, WriteRef<'a>)]) -> Vec<(&'a KeyspaceState, WriteRef<'a>)> {
@@ -168,11 +155,37 @@ fn effective<'a>(writes: &[(&'a KeyspaceState, WriteRef<'a>)]) -> Vec<(&'a Keysp
 /// meanwhile: its tree is another one then.
 pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef<'_>)], durability: Durability) -> Result<()> {
     shared.health.check()?;
+    let (mut blobs, references) = write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
+    loop {
+        let mut prefetch = Prefetch::default();
+        let mut operations = Vec::with_capacity(writes.len());
+        for ((keyspace, write), reference) in writes.iter().zip(&references) {
+            let tree = keyspace.tree()?;
+            prefetch.add(tree, *write);
+            operations.push(operation(tree.id, *write, reference.clone()));
+        }
+        prefetch.run(shared)?;
+        let outcome = commit_operations(shared, &operations, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
+        match outcome {
+            Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
+                // The commit that took the tree has its LSN; once it is applied the keyspace says what stands now.
+                drop(shared.apply.lock());
+            }
+            Err(Refused::Error(e)) => return Err(e),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+/// Writes values that are too large for the log to runs of their own, durably: what the record names in place of each, if any.
+pub(crate) fn write_blobs<'a, 's>(
+    shared: &'s Shared,
+    writes: impl Iterator<Item = WriteRef<'a>>,
+) -> Result<(Vec<blob::NewBlob<'s>>, Vec<Option<blob::BlobRef>>)> {
     // A value that would fill much of the largest record does not travel in the log either.
     let logged_max = shared.options.blob_threshold.min((shared.wal()?.record_size_max() / 4) as usize);
-    let mut blobs = Vec::new();
-    let mut references = Vec::with_capacity(writes.len());
-    for (_, write) in writes {
+    let (mut blobs, mut references) = (Vec::new(), Vec::new());
+    for write in writes {
         references.push(match write {
             WriteRef::Put(_, value) if value.len() > logged_max => {
                 let new = shared.with_room(|| blob::write(&shared.pool, value))?;
@@ -186,26 +199,10 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef
     if !blobs.is_empty() {
         blob::sync(shared.store()).map_err(|e| shared.fail_now(format!("syncing a large value failed: {e}")))?;
     }
-    loop {
-        bring_in(shared, writes)?;
-        let mut operations = Vec::with_capacity(writes.len());
-        for ((keyspace, write), reference) in writes.iter().zip(&references) {
-            let tree = keyspace.tree()?;
-            operations.push(operation(tree.id, *write, reference.clone()));
-        }
-        let outcome = commit_operations(shared, &operations, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
-        match outcome {
-            Err(Refused::TreeGone | Refused::NotEmpty) => {
-                // The commit that took the tree has its LSN; once it is applied the keyspace says what stands now.
-                drop(shared.apply.lock());
-            }
-            Err(Refused::Error(e)) => return Err(e),
-            Ok(_) => return Ok(()),
-        }
-    }
+    Ok((blobs, references))
 }
 
-fn operation<'a>(tree: TreeId, write: WriteRef<'a>, reference: Option<blob::BlobRef>) -> Operation<'a> {
+pub(crate) fn operation<'a>(tree: TreeId, write: WriteRef<'a>, reference: Option<blob::BlobRef>) -> Operation<'a> {
     match (write, reference) {
         (WriteRef::Put(key, _), Some(blob)) => Operation::PutBlob { tree, key, blob },
         (WriteRef::Put(key, value), None) => Operation::Put { tree, key, value },
@@ -227,43 +224,115 @@ fn commit_operations(
     // A range's pages go one after the other: at any time it has changed a few on each level at its two ends.
     pages += RANGE_PAGES * operations.iter().filter(|o| o.point().is_none()).count() as u64;
     let frees = operations.iter().all(|o| matches!(o, Operation::Delete { .. } | Operation::DeleteRange { .. }));
-    shared.commit(Prepared { record, touches: &touches, drops: &[], pages, frees, only_if_empty: None, durability }, appended)
+    shared.commit(
+        Prepared {
+            record,
+            touches: &touches,
+            drops: &[],
+            pages,
+            frees,
+            only_if_empty: None,
+            unchanged: None,
+            durability,
+            until: Until::Durable,
+        },
+        appended,
+    )
 }
 
-/// Brings in the leaves that the writes will change, so that applying them rarely waits for the device: many reads in flight, in a
+/// Brings in the leaves that writes will change, so that applying them rarely waits for the device: many reads in flight, in a
 /// sliding window, and one descent more for what is in memory already. Where everything is in memory there is nothing to do.
-fn bring_in(shared: &Shared, writes: &[(&KeyspaceState, WriteRef<'_>)]) -> Result<()> {
-    if !shared.pool.may_miss() {
-        return Ok(());
-    }
-    let mut asked = 1;
-    for (index, (keyspace, write)) in writes.iter().enumerate() {
-        if asked < writes.len() && asked < index + WINDOW / 2 {
-            let end = writes.len().min(index + WINDOW);
-            ask_for(shared, &writes[asked..end])?;
-            asked = end;
+#[derive(Default)]
+pub(crate) struct Prefetch<'a> {
+    keys: Vec<(Tree, &'a [u8])>,
+    ranges: Vec<(Tree, Bound<&'a [u8]>, Bound<&'a [u8]>)>,
+}
+
+impl<'a> Prefetch<'a> {
+    /// A write to a tree.
+    pub(crate) fn add(&mut self, tree: Tree, write: WriteRef<'a>) {
+        match write {
+            WriteRef::Put(key, _) | WriteRef::Delete(key) => self.keys.push((tree, key)),
+            WriteRef::DeleteRange(from, to) => self.ranges.push((tree, from, to)),
         }
-        let Some(key) = write.key() else { continue };
-        let tree = keyspace.tree()?;
-        match pages::find(&shared.pool, tree, key, |_| ()) {
-            // Cleared meanwhile: the keyspace has another tree, and this one's pages are going.
-            Err(Error::Corrupt(_)) if keyspace.tree()?.id != tree.id => {}
-            outcome => outcome?,
+    }
+
+    /// Reads what is missing, and measures what removing the ranges keeps in memory until nobody can see it any more.
+    ///
+    /// # Errors
+    /// A page can't be read. [`Error::TransactionTooLarge`].
+    pub(crate) fn run(&self, shared: &Shared) -> Result<()> {
+        let mut left = shared.options.transaction_limit;
+        for (tree, from, to) in &self.ranges {
+            unless_gone(shared, tree.id, measure(shared, *tree, *from, *to, &mut left))?;
+        }
+        if !shared.pool.may_miss() {
+            return Ok(());
+        }
+        let mut asked = 1;
+        for (index, &(tree, key)) in self.keys.iter().enumerate() {
+            if asked < self.keys.len() && asked < index + WINDOW / 2 {
+                let end = self.keys.len().min(index + WINDOW);
+                self.ask_for(shared, asked..end);
+                asked = end;
+            }
+            unless_gone(shared, tree.id, pages::find(&shared.pool, tree, key, |_| ()))?;
+        }
+        Ok(())
+    }
+
+    /// Starts reads of the pages that these keys miss first.
+    fn ask_for(&self, shared: &Shared, which: std::ops::Range<usize>) {
+        let missing = self.keys[which].iter().filter_map(|(tree, key)| match tree.get(&shared.pool, key, |_| ()) {
+            Err(Stop::Missing(page)) => Some(page),
+            _ => None,
+        });
+        shared.pool.prefetch(&missing.collect::<Vec<_>>());
+    }
+}
+
+/// What was found in a tree that is dropped or cleared by now, and whose pages are going, is no damage: the commit finds that out.
+fn unless_gone(shared: &Shared, tree: TreeId, outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(Error::Corrupt(_)) if shared.order.lock().is_any_gone(&[tree]) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Reads the leaves of a range, ahead of need, and takes what they hold from `left`.
+fn measure(shared: &Shared, tree: Tree, from: Bound<&[u8]>, to: Bound<&[u8]>, left: &mut u64) -> Result<()> {
+    let mut leaf = LeafCopy::new();
+    let mut at = match from {
+        Bound::Included(key) | Bound::Excluded(key) => key.to_vec(),
+        Bound::Unbounded => Vec::new(),
+    };
+    let mut ahead = Vec::new();
+    for number in 0u64.. {
+        if number.is_multiple_of(AHEAD)
+            && shared.pool.may_miss()
+            && tree.children_from(&shared.pool, &at, WINDOW, &mut ahead).is_ok()
+        {
+            shared.pool.prefetch(&ahead);
+        }
+        pages::read_leaf(&shared.pool, tree, Seek::AtOrAfter(&at), &mut leaf)?;
+        let bytes = (0..leaf.len()).map(|index| leaf.value(index).1.len() as u64 + 64).sum::<u64>();
+        let max = shared.options.transaction_limit;
+        *left = left.checked_sub(bytes).ok_or(Error::TransactionTooLarge { what: "memory", needed: max - *left + bytes, max })?;
+        match leaf.upper() {
+            Some(upper) if is_within(upper, to) => at = upper.to_vec(),
+            _ => return Ok(()),
         }
     }
     Ok(())
 }
 
-/// Starts reads of the pages that these writes miss first.
-fn ask_for(shared: &Shared, writes: &[(&KeyspaceState, WriteRef<'_>)]) -> Result<()> {
-    let mut missing = Vec::new();
-    for (keyspace, write) in writes {
-        if let Some(key) = write.key()
-            && let Err(Stop::Missing(page)) = keyspace.tree()?.get(&shared.pool, key, |_| ())
-        {
-            missing.push(page);
-        }
+/// Leaves after which it is time to ask for more.
+const AHEAD: u64 = 32;
+
+fn is_within(key: &[u8], to: Bound<&[u8]>) -> bool {
+    match to {
+        Bound::Included(to) => key <= to,
+        Bound::Excluded(to) => key < to,
+        Bound::Unbounded => true,
     }
-    shared.pool.prefetch(&missing);
-    Ok(())
 }

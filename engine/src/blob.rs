@@ -5,9 +5,10 @@
 //!    belong to a [`NewBlob`], which gives blocks and page ids back when it is dropped.
 //! 2. Each run has a page id and, from the epoch in which its commit is applied, an entry in the page map, like a page; the buffer
 //!    pool never hears of it. The leaf holds the blob's length and each run's page id and crc32c.
-//! 3. A run superseded in epoch `e` is free when checkpoint `e` is durable, never earlier: the log names it. While it is being read
-//!    its blocks are pinned.
-//! 4. A reader pins the runs and then looks at the leaf again: if the leaf still names them, they are what it thinks.
+//! 3. A run that no snapshot sees any more in epoch `e` is free when checkpoint `e` is durable, never earlier: the log names it. While
+//!    it is being read its blocks are pinned.
+//! 4. A reader has a snapshot that holds back the runs. It pins them and then asks whether the snapshot was taken away: if not, they
+//!    are what it thinks.
 
 use crate::error::{Corruption, Error, Result};
 use crate::pages::{self, EnginePool};
@@ -141,23 +142,15 @@ fn submit_run(store: &Store, extent: Extent, part: &[u8], bytes: usize, failed: 
     crc
 }
 
-/// What a read of a blob gave.
-pub(crate) enum BlobRead {
-    /// Its bytes, in a buffer that is longer by less than a block.
-    Bytes(AlignedBuf),
-    /// The value was replaced meanwhile: start over at the leaf.
-    Gone,
-}
-
-/// Reads a whole blob. `still_named`: whether the leaf, looked at now, still names these runs (invariant 4).
-pub(crate) fn read(store: &Store, blob: &StoredBlob, still_named: impl FnOnce() -> Result<bool>) -> Result<BlobRead> {
+/// Reads a whole blob, into a buffer that is longer by less than a block. `None`: it was freed meanwhile. `is_valid`: whether
+/// whoever reads holds it back still (invariant 4).
+pub(crate) fn read(store: &Store, blob: &StoredBlob, is_valid: impl FnOnce() -> bool) -> Result<Option<AlignedBuf>> {
     let pages: Vec<PageId> = blob.runs.iter().map(|r| r.page).collect();
-    let Some(pins) = store.pin_runs(&pages) else {
-        return Ok(if still_named()? { return Err(unknown_run(blob)) } else { BlobRead::Gone });
-    };
-    if !still_named()? {
-        return Ok(BlobRead::Gone);
+    let pins = store.pin_runs(&pages);
+    if !is_valid() {
+        return Ok(None);
     }
+    let Some(pins) = pins else { return Err(unknown_run(blob)) };
     let block = store.block().bytes();
     let total: usize = pins.places.iter().map(|at| at.blocks() as usize * block).sum();
     if (total as u64) < blob.len {
@@ -174,7 +167,7 @@ pub(crate) fn read(store: &Store, blob: &StoredBlob, still_named: impl FnOnce() 
         }
         from += len;
     }
-    Ok(BlobRead::Bytes(buf))
+    Ok(Some(buf))
 }
 
 fn unknown_run(blob: &StoredBlob) -> Error {

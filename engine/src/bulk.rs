@@ -16,7 +16,7 @@
 use crate::blob;
 use crate::btree::{Bulk, BulkError, BulkOptions, PageSink, TreeId};
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused};
+use crate::commit::{Prepared, Refused, Until};
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -130,12 +130,16 @@ fn commit(keyspace: &Keyspace, mut loading: Loading<'_>, root: PageId, new_tree:
         pages: shared.pages_for(8, 4 * shared.pool.page_size()),
         frees: false,
         only_if_empty: Some(keyspace.state()),
+        unchanged: None,
         durability: Durability::Immediate,
+        until: Until::Durable,
     };
     match shared.commit(prepared, || loading.keep()) {
         Ok(_) => Ok(()),
         Err(Refused::Error(e)) => Err(e),
-        Err(Refused::TreeGone | Refused::NotEmpty) => Err(Error::KeyspaceNotEmpty { name: keyspace.name().to_owned() }),
+        Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
+            Err(Error::KeyspaceNotEmpty { name: keyspace.name().to_owned() })
+        }
     }
 }
 

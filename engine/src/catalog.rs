@@ -13,12 +13,15 @@
 //!    exact.
 //! 2. A tree's id is never used again; its root's page id is the same for as long as it lives. Clearing a keyspace gives it
 //!    another tree.
-//! 3. A dropped tree is in the durable list from the commit that drops it until it has been freed to the last page.
+//! 3. A keyspace's trees and its number of entries as of older LSNs are kept for as long as a snapshot may ask.
+//! 4. A dropped tree is in the durable list from the commit that drops it until it has been freed to the last page.
 
 use crate::btree::{Tree, TreeId};
 use crate::error::{Corruption, Error, Result};
 use crate::store::page_header::{get_u64, put_u64};
 use ashlar_bufferpool::PageId;
+use ashlar_disk::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -34,21 +37,35 @@ pub const KEYSPACE_NAME_MAX: usize = 255;
 const KEYSPACE: u8 = b'k';
 const DROPPED: u8 = b'd';
 
-/// A keyspace as it is now, shared by all handles on it.
+/// A keyspace as it is now and as older snapshots see it, shared by all handles on it.
 #[derive(Debug)]
 pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     /// The tree's id; 0 while it is being exchanged.
     tree: AtomicU64,
     root: AtomicU64,
-    /// LSN of the commit that gave it this tree since the open, else 0: the tree is not shown before the watermark is there.
+    /// LSN of the commit that gave it this tree since the open, else 0. [`NEVER`]: the commit that makes it is not applied.
     since: AtomicU64,
     /// Entries, as of the last applied commit.
     pub(crate) len: AtomicU64,
     /// Whether `len` differs from what the catalog says.
     pub(crate) len_changed: AtomicBool,
-    dropped: AtomicBool,
+    /// LSN of the commit that dropped it, else [`NEVER`].
+    dropped: AtomicU64,
+    past: Mutex<Past>,
     slots_max: u16,
+}
+
+/// No LSN is as high.
+const NEVER: u64 = u64::MAX;
+
+/// What older snapshots see of a keyspace.
+#[derive(Debug, Default)]
+struct Past {
+    /// Trees it had, each with the LSNs from which and before which.
+    trees: Vec<(Tree, std::ops::Range<u64>)>,
+    /// By how much commits have changed the number of entries, oldest first.
+    lens: VecDeque<(u64, i64)>,
 }
 
 impl KeyspaceState {
@@ -60,50 +77,158 @@ impl KeyspaceState {
             since: AtomicU64::new(since),
             len: AtomicU64::new(len),
             len_changed: AtomicBool::new(false),
-            dropped: AtomicBool::new(false),
+            dropped: AtomicU64::new(NEVER),
+            past: Mutex::default(),
             slots_max: tree.slots_max,
         }
     }
 
-    /// Its tree, or an error if it has been dropped. A pair of id and root that belong together: the id is 0 while they change,
-    /// and never the same again.
-    pub(crate) fn tree(&self) -> Result<Tree> {
-        self.tree_since().map(|(tree, _)| tree)
+    /// One that a transaction is to make, with that tree.
+    pub(crate) fn unborn(name: &str, tree: TreeId, slots_max: u16) -> KeyspaceState {
+        KeyspaceState::new(name, Tree { id: tree, root: PageId(0), slots_max }, 0, NEVER)
     }
 
-    /// Its tree, and the LSN that the watermark must have reached before it may be shown.
-    pub(crate) fn tree_since(&self) -> Result<(Tree, u64)> {
+    /// One that has been dropped: for a handle on what a checkpoint still has.
+    pub(crate) fn dropped(name: &str, tree: Tree, len: u64) -> KeyspaceState {
+        let state = KeyspaceState::new(name, tree, len, 0);
+        state.mark_dropped(0);
+        state
+    }
+
+    /// The commit at `lsn` makes it. Under the apply lock.
+    pub(crate) fn born(&self, tree: Tree, lsn: u64) {
+        debug_assert_eq!(self.tree.load(Ordering::Relaxed), tree.id.0);
+        self.root.store(tree.root.0, Ordering::SeqCst);
+        self.since.store(lsn, Ordering::SeqCst);
+    }
+
+    fn no_such(&self) -> Error {
+        Error::NoSuchKeyspace { name: self.name.clone() }
+    }
+
+    /// Its tree as of the last applied commit, or an error if it has been dropped or is not made yet.
+    pub(crate) fn tree(&self) -> Result<Tree> {
+        let (tree, since) = self.newest();
+        if self.dropped_at() != NEVER || since == NEVER { Err(self.no_such()) } else { Ok(tree) }
+    }
+
+    /// The tree that it has, and the LSN from which on. A pair of id and root that belong together: the id is 0 while they change,
+    /// and never the same again.
+    fn newest(&self) -> (Tree, u64) {
         loop {
-            if self.dropped.load(Ordering::Acquire) {
-                return Err(Error::NoSuchKeyspace { name: self.name.clone() });
-            }
             let id = self.tree.load(Ordering::Acquire);
-            let root = self.root.load(Ordering::Acquire);
             let since = self.since.load(Ordering::Acquire);
+            let root = self.root.load(Ordering::Acquire);
             if id != 0 && self.tree.load(Ordering::Acquire) == id {
-                return Ok((Tree { id: TreeId(id), root: PageId(root), slots_max: self.slots_max }, since));
+                return (Tree { id: TreeId(id), root: PageId(root), slots_max: self.slots_max }, since);
             }
             ashlar_disk::sync::yield_point();
         }
     }
 
+    /// LSN of the commit that dropped it, else the highest number there is.
+    fn dropped_at(&self) -> u64 {
+        self.dropped.load(Ordering::Acquire)
+    }
+
+    /// The LSN of the newest applied commit that made, exchanged or dropped it since the open, at most `lsn`.
+    pub(crate) fn changed_at(&self, lsn: u64) -> u64 {
+        let (since, dropped) = (self.newest().1, self.dropped_at());
+        if dropped <= lsn { dropped } else { since.min(lsn) }
+    }
+
+    /// Its tree at `lsn`.
+    ///
+    /// # Errors
+    /// It was not there at `lsn`.
+    pub(crate) fn tree_at(&self, lsn: u64) -> Result<Tree> {
+        let (tree, since) = self.newest();
+        if lsn >= self.dropped_at() {
+            return Err(self.no_such());
+        }
+        if since <= lsn {
+            return Ok(tree);
+        }
+        let past = self.past.lock();
+        let found = past.trees.iter().find(|(_, lsns)| lsns.contains(&lsn)).map(|(tree, _)| *tree);
+        // Where it was exchanged between the first look and this one, the tree of the first look stands here by now.
+        found.ok_or_else(|| self.no_such())
+    }
+
+    /// LSN from which on it is there, if the commit that makes it is applied and it is not dropped.
+    pub(crate) fn waits_for(&self, lsn: u64) -> Option<u64> {
+        let since = self.newest().1;
+        (since != NEVER && since > lsn && self.dropped_at() == NEVER).then_some(since)
+    }
+
     /// Another tree takes its place. Under the apply lock.
-    pub(crate) fn exchange(&self, tree: Tree, len: u64, lsn: u64) {
+    pub(crate) fn exchange(&self, tree: Tree, len: u64, lsn: u64) -> bool {
+        let (old, since) = self.newest();
+        self.past.lock().trees.push((old, since..lsn));
         self.tree.store(0, Ordering::SeqCst);
         self.root.store(tree.root.0, Ordering::SeqCst);
         self.since.store(lsn, Ordering::SeqCst);
         self.tree.store(tree.id.0, Ordering::SeqCst);
-        self.set_len(len);
+        self.set_len(len, lsn)
     }
 
-    pub(crate) fn mark_dropped(&self) {
-        self.dropped.store(true, Ordering::Release);
+    /// It is dropped by the commit at `lsn`. Under the apply lock.
+    pub(crate) fn mark_dropped(&self, lsn: u64) {
+        self.dropped.store(lsn, Ordering::Release);
     }
 
-    /// Under the apply lock.
-    pub(crate) fn set_len(&self, len: u64) {
-        self.len.store(len, Ordering::Relaxed);
+    /// Whether no snapshot at `lsn` or above can see it.
+    pub(crate) fn is_past(&self, lsn: u64) -> bool {
+        self.dropped_at() <= lsn
+    }
+
+    /// The commit at `lsn` leaves it with `len` entries. Under the apply lock. True: this is the only change that is remembered.
+    pub(crate) fn set_len(&self, len: u64, lsn: u64) -> bool {
+        let mut past = self.past.lock();
+        let before = self.len.swap(len, Ordering::Relaxed);
         self.len_changed.store(true, Ordering::Relaxed);
+        past.lens.push_back((lsn, len.wrapping_sub(before) as i64));
+        past.lens.len() == 1
+    }
+
+    /// The number of entries at `lsn`.
+    pub(crate) fn len_at(&self, lsn: u64) -> u64 {
+        let past = self.past.lock();
+        let newer: i64 = past.lens.iter().rev().take_while(|(at, _)| *at > lsn).map(|(_, by)| by).sum();
+        self.len.load(Ordering::Relaxed).wrapping_sub(newer as u64)
+    }
+
+    /// Nobody reads below `lsn` any more. False: some of its past is still remembered.
+    pub(crate) fn forget(&self, lsn: u64) -> bool {
+        let mut past = self.past.lock();
+        past.trees.retain(|(_, lsns)| lsns.end > lsn);
+        while past.lens.front().is_some_and(|(at, _)| *at <= lsn) {
+            past.lens.pop_front();
+        }
+        past.trees.is_empty() && past.lens.is_empty()
+    }
+}
+
+/// The keyspaces by name.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// As of the last applied commit.
+    pub(crate) now: BTreeMap<String, Arc<KeyspaceState>>,
+    /// Dropped ones that a snapshot may still see.
+    pub(crate) dropped: Vec<Arc<KeyspaceState>>,
+}
+
+impl Names {
+    /// The keyspace of that name at `lsn`.
+    pub(crate) fn at(&self, name: &str, lsn: u64) -> Option<Arc<KeyspaceState>> {
+        let named = self.now.get(name).into_iter().chain(self.dropped.iter().filter(|k| k.name == name));
+        named.filter(|k| k.tree_at(lsn).is_ok()).next().cloned()
+    }
+
+    /// All names at `lsn`, sorted.
+    pub(crate) fn all_at(&self, lsn: u64) -> Vec<String> {
+        let all = self.now.values().chain(&self.dropped).filter(|k| k.tree_at(lsn).is_ok());
+        all.map(|k| k.name.clone()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 

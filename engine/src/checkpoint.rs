@@ -148,6 +148,8 @@ impl Shared {
     fn cut(&self) -> Result<Cut> {
         let mut applier = self.apply.lock();
         self.health.check()?;
+        // What nobody sees any more is free with this checkpoint already.
+        self.prune(&mut applier)?;
         applier.note_lens(&self.pool)?;
         let wal = self.wal()?;
         // Lock order: apply before commit. No record can take an LSN between the two answers.

@@ -3,25 +3,30 @@
 //! Handles ([`Database`], [`Keyspace`]) share one [`Shared`]. The last one dropped makes the log durable and stops; `close` also
 //! makes a checkpoint and returns the error that a drop would hide. A handle in a child made by `fork` does nothing at all.
 
+use crate::attendant::Attendant;
 use crate::background::BackgroundState;
 use crate::batch::Batch;
 use crate::btree::TreeId;
 use crate::catalog::{self, KeyspaceState};
 use crate::checkpoint::CheckpointState;
-use crate::commit::apply::{Applier, Names};
+use crate::commit::apply::{Applier, Names, Unborn};
 use crate::commit::record::{self, Operation};
 use crate::commit::visibility::Visibility;
-use crate::commit::{Order, Prepared, Refused};
+use crate::commit::{Order, Prepared, Refused, Until};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, Options};
 use crate::pages::EnginePool;
+use crate::read::View;
 use crate::stats::Stats;
 use crate::store::Store;
+use crate::verify::Depth;
+use crate::versions::Versions;
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::sync::Mutex;
 use ashlar_wal::Wal;
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,13 +57,18 @@ pub(crate) struct Shared {
     pub(crate) order: Mutex<Order>,
     pub(crate) apply: Mutex<Applier>,
     pub(crate) names: Names,
+    /// Keyspaces that transactions are about to make.
+    pub(crate) unborn: Arc<Unborn>,
+    pub(crate) versions: Arc<Versions>,
     /// Creating, dropping and clearing keyspaces: one at a time.
     pub(crate) ddl: Mutex<()>,
     pub(crate) next_tree: AtomicU64,
+    pub(crate) next_transaction: AtomicU64,
     pub(crate) visible: Visibility,
     pub(crate) health: Health,
     pub(crate) checkpoint: Mutex<CheckpointState>,
     pub(crate) background: BackgroundState,
+    pub(crate) attendant: Attendant,
     pub(crate) counters: crate::stats::EngineCounters,
     /// Last: held until everything else is gone.
     pub(crate) _lock: Box<dyn ashlar_disk::Lock>,
@@ -67,6 +77,12 @@ pub(crate) struct Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Database({})", self.path.display())
+    }
+}
+
+impl Borrow<Shared> for Database {
+    fn borrow(&self) -> &Shared {
+        &self.handle.shared
     }
 }
 
@@ -144,7 +160,7 @@ impl Database {
             return Err(Error::NoSuchKeyspace { name: name.to_owned() });
         }
         let _one = shared.ddl.lock();
-        if shared.names.lock().get(name).is_none() {
+        if !shared.names.lock().now.contains_key(name) {
             let tree = TreeId(shared.next_tree.fetch_add(1, Ordering::Relaxed));
             self.commit_whole(&Operation::CreateKeyspace { tree, name }, &[])?;
         }
@@ -158,13 +174,23 @@ impl Database {
     /// [`Error::ForkedChild`].
     pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
         self.shared().owner.check()?;
+        let shared = self.shared();
+        shared.wait_own(u64::MAX)?;
         loop {
-            let Some(state) = self.shared().names.lock().get(name).cloned() else { return Ok(None) };
-            // Dropped since: its name is gone, or another keyspace has it.
-            let Ok((_, since)) = state.tree_since() else { continue };
+            let watermark = shared.visible.watermark();
+            let (seen, newest) = {
+                let names = shared.names.lock();
+                (names.at(name, watermark), names.now.get(name).cloned())
+            };
+            if let Some(state) = seen {
+                return Ok(Some(Keyspace::new(self.clone(), state)));
+            }
             // Nobody is shown a keyspace that a crash could still take back.
-            self.shared().wait_visible(since)?;
-            return Ok(Some(Keyspace::new(self.clone(), state)));
+            match newest.and_then(|state| state.waits_for(watermark)) {
+                Some(since) => shared.wait_visible(since)?,
+                None if shared.visible.watermark() == watermark => return Ok(None),
+                None => {}
+            }
         }
     }
 
@@ -174,7 +200,8 @@ impl Database {
     /// [`Error::ForkedChild`].
     pub fn keyspaces(&self) -> Result<Vec<String>> {
         self.shared().owner.check()?;
-        Ok(self.shared().names.lock().keys().cloned().collect())
+        let view = View::newest(&**self.shared())?;
+        Ok(self.shared().names.lock().all_at(view.lsn()))
     }
 
     /// Drops a keyspace with everything in it, durably. Its space is freed in the background. False: there is none of that name.
@@ -185,7 +212,7 @@ impl Database {
         let shared = self.shared();
         shared.owner.check()?;
         let _one = shared.ddl.lock();
-        let Some(state) = shared.names.lock().get(name).cloned() else { return Ok(false) };
+        let Some(state) = shared.names.lock().now.get(name).cloned() else { return Ok(false) };
         let tree = state.tree()?.id;
         self.commit_whole(&Operation::DropKeyspace { tree, name }, &[tree])?;
         Ok(true)
@@ -208,12 +235,16 @@ impl Database {
             pages: self.shared().pages_for(4, 4 * self.page_size()),
             frees: !drops.is_empty(),
             only_if_empty: None,
+            unchanged: None,
             durability: Durability::Immediate,
+            until: Until::Durable,
         };
         match self.shared().commit(prepared, || {}) {
             Ok(_) => Ok(()),
             Err(Refused::Error(e)) => Err(e),
-            Err(Refused::TreeGone | Refused::NotEmpty) => Err(Error::NoSuchKeyspace { name: String::new() }),
+            Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
+                Err(Error::NoSuchKeyspace { name: String::new() })
+            }
         }
     }
 
@@ -277,7 +308,26 @@ impl Database {
     /// Errors that keep it from looking further; damage is in the report.
     pub fn verify(&self) -> Result<crate::verify::Report> {
         self.shared().owner.check()?;
-        crate::verify::verify(self.shared())
+        crate::verify::verify(self.shared(), Depth::Full, &mut |_| {})
+    }
+
+    /// Checks what needs no walk over the trees: see [`Depth::Quick`].
+    ///
+    /// # Errors
+    /// As [`Database::verify`].
+    pub fn verify_quick(&self) -> Result<crate::verify::Report> {
+        self.shared().owner.check()?;
+        crate::verify::verify(self.shared(), Depth::Quick, &mut |_| {})
+    }
+
+    /// As [`Database::verify`], and tells `progress` after each page how far it is. No checkpoint can be made meanwhile: `progress`
+    /// must not wait for one.
+    ///
+    /// # Errors
+    /// As [`Database::verify`].
+    pub fn verify_with(&self, mut progress: impl FnMut(crate::verify::Progress)) -> Result<crate::verify::Report> {
+        self.shared().owner.check()?;
+        crate::verify::verify(self.shared(), Depth::Full, &mut progress)
     }
 
     /// Makes a checkpoint and closes the database: what a drop would do, and the error that it would hide. Other handles on it
@@ -313,6 +363,7 @@ impl Drop for Handle {
             std::mem::forget(self.shared.clone());
             return;
         }
+        self.stop_attending();
         self.shared.background.stop();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();

@@ -138,6 +138,19 @@ pub enum Error {
         /// The first error.
         cause: Arc<str>,
     },
+    /// What a transaction has read, or written under [`Isolation::Snapshot`](crate::Isolation), was changed by a commit since.
+    /// Nothing was applied: start over, as [`Database::transact`](crate::Database::transact) does.
+    #[error("a commit since has changed what this transaction relies on: nothing was applied, start it over")]
+    Conflict,
+    /// The snapshot was taken away, since what it needs took more memory than [`Options::versions_limit`](crate::Options).
+    #[error("the snapshot at LSN {lsn} was taken away for memory: read in shorter steps, or raise versions_limit")]
+    SnapshotTooOld {
+        /// The LSN at which it was.
+        lsn: u64,
+    },
+    /// A savepoint of another transaction, or one that an earlier rollback has passed.
+    #[error("there is no such savepoint in this transaction: it is another's, or was rolled back past")]
+    NoSuchSavepoint,
     /// The cache has fewer frames than one operation needs.
     #[error("the cache is too small: this needs {needed} bytes; open with a larger cache_size")]
     CacheTooSmall {

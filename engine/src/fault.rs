@@ -26,6 +26,16 @@ pub enum Fault {
     ShrinkEarly,
     /// The old blocks of a run of a blob that was moved are free at once, not when the checkpoint is durable that says so.
     MoveEarly,
+    /// Ranges that a transaction has read are not validated.
+    RangesNotValidated,
+    /// Before-images are added after the leaf has changed.
+    BeforeAfterLeaf,
+    /// Before-images do not move with their keys to another leaf.
+    BeforeStays,
+    /// Whoever begins to read does not look whether the horizon has passed meanwhile.
+    HorizonNotReread,
+    /// The list of recent commits is trimmed at the watermark, whoever still needs it.
+    TrimAtWatermark,
 }
 
 impl Fault {

@@ -6,13 +6,11 @@ use crate::catalog::KeyspaceState;
 use crate::database::{Database, Shared};
 use crate::error::{Error, Result};
 use crate::options::Durability;
-use crate::pages;
-use crate::range::Range;
+use crate::range::{self, Range};
+use crate::read::{self, View};
 use crate::value::Value;
-use crate::value::fetch::{Fetched, Stored};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// A handle on a keyspace. Cheap to clone, and keeps the database open.
 ///
@@ -22,6 +20,15 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct Keyspace {
     database: Database,
     state: Arc<KeyspaceState>,
+}
+
+/// What [`Keyspace::compare_and_swap`] came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Swap {
+    /// The key held what was expected, and holds the new value.
+    Done,
+    /// It holds this instead, and nothing was changed.
+    Differs(Option<Value>),
 }
 
 impl Keyspace {
@@ -87,73 +94,25 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.stored(key.as_ref(), |_| Value::copy_of(b""))?.is_some())
+        let nothing = |_: &[u8]| Value::copy_of(b"");
+        Ok(read::newest_stored(self.shared(), &self.state, key.as_ref(), nothing)?.is_some())
     }
 
     /// Finds a key; `inline` makes the value of one that stands in the leaf.
-    fn look_up(&self, key: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Result<Option<Value>> {
-        self.shared().owner.check()?;
-        let mut last = None;
-        loop {
-            match self.stored(key, &mut inline)? {
-                None => return Ok(None),
-                Some(Stored::Inline(value)) => return Ok(Some(value)),
-                Some(Stored::Elsewhere { kind, bytes }) => {
-                    let still_named = || self.names_still(key, kind, &bytes);
-                    if let Fetched::Value(value) = crate::value::fetch::fetch(self.shared(), kind, &bytes, still_named)? {
-                        return Ok(Some(value));
-                    }
-                    // The value was replaced between leaf and pages. That the leaf says the same twice and its pages
-                    // don't fit both times is no race.
-                    let now = Some((kind, bytes));
-                    if now == last && self.names_still(key, kind, now.as_ref().map_or(&[], |(_, b)| b))? {
-                        return Err(crate::value::fetch::lost(&self.state.name, key));
-                    }
-                    last = now;
-                }
-            }
-        }
+    fn look_up(&self, key: &[u8], inline: impl FnMut(&[u8]) -> Value) -> Result<Option<Value>> {
+        read::newest(self.shared(), &self.state, key, inline)
     }
 
-    pub(crate) fn names_still(&self, key: &[u8], kind: u8, bytes: &[u8]) -> Result<bool> {
-        let now = self.stored(key, |_| Value::copy_of(b""))?;
-        Ok(matches!(now, Some(Stored::Elsewhere { kind: k, bytes: b }) if k == kind && b == bytes))
-    }
-
-    /// What stands in the leaf for a key, once it may be seen.
-    fn stored(&self, key: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Result<Option<Stored>> {
-        let shared = self.shared();
-        loop {
-            let (tree, since) = self.state.tree_since()?;
-            let watermark = shared.visible.watermark();
-            if since > watermark {
-                shared.wait_visible(since)?;
-                continue;
-            }
-            let found = pages::find(&shared.pool, tree, key, |found| {
-                if found.lsn > watermark {
-                    return Err(found.lsn);
-                }
-                Ok(found.value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut inline)))
-            });
-            match found {
-                Ok(Ok(stored)) => return Ok(stored),
-                Ok(Err(lsn)) => shared.wait_visible(lsn)?,
-                // Cleared meanwhile: the old tree's pages are being freed, and the keyspace has another.
-                Err(Error::Corrupt(_)) if self.state.tree()?.id != tree.id => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// What each of `keys` holds, in their order. Reads that miss the cache are in flight together: much faster than one after
+    /// What each of `keys` holds, in their order, all as of one moment. Reads that miss the cache are in flight together: much faster than one after
     /// the other.
     ///
     /// # Errors
     /// As [`Keyspace::get`], the first that occurs.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Value>>> {
         let keys: Vec<K> = keys.into_iter().collect();
-        crate::get_many::get_many(self, &keys)
+        let view = View::newest(&**self.shared())?;
+        let found = crate::get_many::get_many(&view, view.tree(&self.state)?, &keys)?;
+        Ok(found.into_iter().map(|(value, _)| value).collect())
     }
 
     /// Puts `value` under `key`, with the database's default durability.
@@ -193,6 +152,27 @@ impl Keyspace {
         self.write(WriteRef::Delete(key), durability)
     }
 
+    /// Gives `key` the value `new` (`None`: removes it) if it holds `expected` (`None`: nothing), as one step, with the database's default
+    /// durability.
+    ///
+    /// # Errors
+    /// As [`Keyspace::insert`] and [`Keyspace::get`].
+    pub fn compare_and_swap(&self, key: impl AsRef<[u8]>, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<Swap> {
+        let key = key.as_ref();
+        self.check_key(key)?;
+        self.database.transact(|tx| {
+            let found = tx.get(self, key)?;
+            if found.as_deref() != expected {
+                return Ok(Swap::Differs(found));
+            }
+            match new {
+                Some(value) => tx.insert(self, key, value)?,
+                None => tx.remove(self, key)?,
+            }
+            Ok(Swap::Done)
+        })
+    }
+
     /// Removes all keys in a range, in one commit.
     ///
     /// # Errors
@@ -230,14 +210,12 @@ impl Keyspace {
         self.database.clear_keyspace(&self.state)
     }
 
-    /// The number of entries as of the last applied commit.
+    /// The number of entries.
     ///
     /// # Errors
     /// [`Error::NoSuchKeyspace`], [`Error::ForkedChild`].
     pub fn len(&self) -> Result<u64> {
-        self.shared().owner.check()?;
-        self.state.tree()?;
-        Ok(self.state.len.load(Relaxed))
+        View::newest(&**self.shared())?.len(&self.state)
     }
 
     /// Whether there are no entries.
@@ -248,24 +226,28 @@ impl Keyspace {
         Ok(self.len()? == 0)
     }
 
-    /// The entries in a range, in order of their keys, from either end. Each leaf is read as one consistent step; between leaves
-    /// other commits may come. An entry that can't be read is an `Err` item, and the iteration goes on behind it only if its leaf
-    /// could be read.
+    /// The entries in a range, in order of their keys, from either end: all as of one moment, whatever is committed meanwhile. An
+    /// entry that can't be read is an `Err` item; [`Error::SnapshotTooOld`] where the iteration takes so long that what it
+    /// sees was taken away for memory.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
         let own = |bound: Bound<&K>| bound.map(|k| k.as_ref().to_vec());
-        Range::new(self.clone(), own(range.start_bound()), own(range.end_bound()))
+        self.scan(own(range.start_bound()), own(range.end_bound()))
+    }
+
+    fn scan(&self, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> Range {
+        let view = View::newest(self.database.clone()).map(Arc::new);
+        Range::new(view, &self.state, from, to)
     }
 
     /// All entries, in order of their keys, from either end.
     pub fn iter(&self) -> Range {
-        Range::new(self.clone(), Bound::Unbounded, Bound::Unbounded)
+        self.scan(Bound::Unbounded, Bound::Unbounded)
     }
 
     /// The entries whose keys begin with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Range {
-        let prefix = prefix.as_ref();
-        let end = after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
-        Range::new(self.clone(), Bound::Included(prefix.to_vec()), end)
+        let (from, to) = range::of_prefix(prefix.as_ref());
+        self.scan(from, to)
     }
 
     /// The entry with the smallest key.
@@ -282,26 +264,5 @@ impl Keyspace {
     /// As [`Keyspace::get`].
     pub fn last(&self) -> Result<Option<(Vec<u8>, Value)>> {
         self.iter().next_back().transpose()
-    }
-}
-
-/// The smallest key above all that begin with `prefix`, if there is one.
-fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let keep = prefix.iter().rposition(|&b| b != 0xFF)?;
-    let mut end = prefix[..=keep].to_vec();
-    end[keep] += 1;
-    Some(end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::after_prefix;
-
-    #[test]
-    fn the_end_of_a_prefix_is_the_next_key_of_its_length_or_shorter() {
-        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
-        assert_eq!(after_prefix(b"a\xFF\xFF"), Some(b"b".to_vec()));
-        assert_eq!(after_prefix(b"\xFF"), None);
-        assert_eq!(after_prefix(b""), None);
     }
 }

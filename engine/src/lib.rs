@@ -23,6 +23,8 @@
 //! Every byte of data goes through aligned `O_DIRECT` I/O into the engine's own buffer pool; the kernel's page cache is never used.
 //! What is confirmed survives power loss; what is damaged on disk is detected, never returned.
 
+mod asynchronous;
+mod attendant;
 mod background;
 mod batch;
 mod blob;
@@ -39,27 +41,37 @@ mod error;
 pub mod fault;
 mod get_many;
 mod health;
+mod held;
 mod keyspace;
 mod options;
 mod pages;
 mod range;
+mod read;
 mod recovery;
+mod shape;
+mod snapshot;
 mod stats;
 #[doc(hidden)]
 pub mod store;
+mod txn;
 mod value;
 pub mod verify;
+mod versions;
 
 pub use ashlar_disk::real::SyncMethod;
 pub use ashlar_disk::{IoMode, QueueKind};
+pub use asynchronous::{CommitFuture, GetFuture, GetManyFuture};
 pub use batch::Batch;
 pub use catalog::KEYSPACE_NAME_MAX;
 pub use compact::Compaction;
 pub use database::Database;
 pub use error::{Corruption, Error, Result};
-pub use keyspace::Keyspace;
+pub use keyspace::{Keyspace, Swap};
 pub use options::{Background, Create, Durability, Options};
 pub use range::Range;
+pub use shape::{PageCount, Shape, TreeShape};
+pub use snapshot::Snapshot;
 pub use stats::Stats;
 pub use store::SpaceUse;
+pub use txn::{Isolation, Savepoint, Transaction, TransactionOptions, TransactionRange};
 pub use value::Value;

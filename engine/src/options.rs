@@ -65,6 +65,8 @@ pub struct Options {
     pub(crate) slots_max: u16,
     pub(crate) blob_threshold: usize,
     pub(crate) recovery_window: usize,
+    pub(crate) transaction_limit: u64,
+    pub(crate) versions_limit: Option<u64>,
     pub(crate) file_system: Option<Arc<dyn Fs>>,
     pub(crate) fault: Fault,
 }
@@ -92,6 +94,8 @@ impl Default for Options {
             slots_max: 0,
             blob_threshold: 64 << 10,
             recovery_window: 32 << 20,
+            transaction_limit: 1 << 30,
+            versions_limit: None,
             file_system: None,
             fault: Fault::None,
         }
@@ -216,6 +220,20 @@ impl Options {
     /// Bytes of log that recovery gathers before it applies them in key order. Default: 32 MiB.
     pub fn recovery_window(mut self, bytes: usize) -> Options {
         self.recovery_window = bytes;
+        self
+    }
+
+    /// Bytes of memory that the writes of one transaction or batch may take, and what a removal of a range keeps until nobody can see it
+    /// any more. Default: 1 GiB. The log's limit bounds them, too ([`Options::log_limit`]).
+    pub fn transaction_limit(mut self, bytes: u64) -> Options {
+        self.transaction_limit = bytes;
+        self
+    }
+
+    /// Bytes of memory for what keys held before recent commits, which older snapshots read. Where it is not enough, the oldest
+    /// snapshots are taken away ([`Error::SnapshotTooOld`]). Default: 16 MiB and an eighth of the cache.
+    pub fn versions_limit(mut self, bytes: u64) -> Options {
+        self.versions_limit = Some(bytes);
         self
     }
 

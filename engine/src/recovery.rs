@@ -28,6 +28,7 @@ use crate::options::{Create, Options};
 use crate::pages::{self, EnginePool};
 use crate::store::superblock::{self, Chosen, Superblock, Superblocks};
 use crate::store::{Store, StoreParts};
+use crate::versions::{self, Versions};
 use ashlar_bufferpool::{PageId, Pool, PoolError, PoolOptions};
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::real::{RealFs, RealOptions};
@@ -125,9 +126,11 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     let (mut applier, names) = open_catalog(&pool, &superblock, &options)?;
     let names: Names = Mutex::new(names);
     let replayed = replay::replay(&pool, &mut applier, &names, &scan, &options)?;
+    let versions = start_versions(&pool, &mut applier, &options);
     tracing::info!(path = %files.dir.display(), checkpoint = superblock.checkpoint, commits = replayed, "database opened");
     let next_tree = applier.next_tree;
     let applied = applier.applied;
+    let applier_unborn = applier.unborn.clone();
     Ok(Shared {
         owner,
         health: if options.read_only { Health::read_only() } else { Health::default() },
@@ -139,15 +142,32 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         order: Mutex::default(),
         apply: Mutex::new(applier),
         names,
+        unborn: applier_unborn,
+        versions,
         ddl: Mutex::new(()),
         next_tree: AtomicU64::new(next_tree),
+        next_transaction: AtomicU64::new(0),
         visible: Visibility::new(applied),
         checkpoint: Mutex::new(CheckpointState { current: superblock, superblocks }),
         background: BackgroundState::default(),
+        attendant: Default::default(),
         counters: crate::stats::EngineCounters::replayed(replayed),
         options,
         _lock: lock,
     })
+}
+
+/// From here on what keys held before a commit is kept for those who read at an older LSN; nobody has read yet.
+fn start_versions(pool: &EnginePool, applier: &mut Applier, options: &Options) -> Arc<Versions> {
+    let cache = u64::from(pool.frames()) * pool.page_size() as u64;
+    let limit = options.versions_limit.unwrap_or((16 << 20) + cache / 8);
+    let writer = versions::Writer::new(pool.frames() as usize, limit, applier.applied, options.fault);
+    let versions = writer.versions().clone();
+    for keyspace in applier.pasts.drain(..) {
+        keyspace.forget(applier.applied);
+    }
+    applier.versions = Some(writer);
+    versions
 }
 
 /// A database's block may be larger than the unit by which its superblock was read.
@@ -283,11 +303,7 @@ fn pool_error(e: PoolError) -> Error {
 }
 
 /// The catalog's tree (made if this database has never had a checkpoint), and every keyspace in it.
-fn open_catalog(
-    pool: &EnginePool,
-    superblock: &Superblock,
-    options: &Options,
-) -> Result<(Applier, std::collections::BTreeMap<String, Arc<catalog::KeyspaceState>>)> {
+fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -> Result<(Applier, catalog::Names)> {
     let catalog = match superblock.map_root {
         Some(_) => Tree { id: CATALOG_TREE, root: PageId(superblock.catalog_root), slots_max: options.slots_max },
         None => new_tree(pool, CATALOG_TREE, options.slots_max)?,
@@ -297,11 +313,15 @@ fn open_catalog(
         applied: superblock.last_commit,
         catalog,
         trees: Default::default(),
-        dropped: Vec::new(),
+        dropped: Default::default(),
         next_tree: superblock.next_tree_id.max(FIRST_TREE),
         slots_max: options.slots_max,
+        unborn: Arc::default(),
+        versions: None,
+        pasts: Vec::new(),
+        fault: options.fault,
     };
-    let mut names = std::collections::BTreeMap::new();
+    let mut names = catalog::Names::default();
     let mut leaf = LeafCopy::new();
     let mut seek_key: Option<Vec<u8>> = None;
     loop {
@@ -311,9 +331,9 @@ fn open_catalog(
             match catalog::decode(&leaf.key(index), leaf.value(index).1, options.slots_max)? {
                 Entry::Keyspace(state) => {
                     applier.trees.insert(state.tree()?.id, state.clone());
-                    names.insert(state.name.clone(), state);
+                    names.now.insert(state.name.clone(), state);
                 }
-                Entry::Dropped(tree) => applier.dropped.push(tree),
+                Entry::Dropped(tree) => applier.dropped.push_back((tree, 0)),
                 Entry::Setting => {}
             }
         }

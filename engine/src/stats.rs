@@ -69,6 +69,12 @@ pub struct Stats {
     pub pool: ashlar_bufferpool::PoolStats,
     /// The log's; none in a read-only database.
     pub log: Option<ashlar_wal::WalStats>,
+    /// Before-images of recent commits in memory.
+    pub versions: u64,
+    /// Bytes that they take, about.
+    pub version_bytes: u64,
+    /// Live snapshots and transactions.
+    pub snapshots: u64,
     /// Newest LSN that readers see.
     pub watermark: u64,
     /// Why the database takes no writes, if it does not.
@@ -96,6 +102,9 @@ impl Stats {
             queue: store.queue().kind(),
             pool: shared.pool.stats(),
             log: shared.log.as_ref().map(ashlar_wal::Wal::stats),
+            versions: shared.versions.entries(),
+            version_bytes: shared.versions.bytes(),
+            snapshots: shared.versions.slots.count() as u64,
             watermark: shared.visible.watermark(),
             read_only: shared.health.failed().then(|| shared.health.cause().to_string()),
         }

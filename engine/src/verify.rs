@@ -8,7 +8,13 @@
 //! 5. The numbers of entries in the catalog.
 //! 6. The log from C on.
 //!
+//! A quick verification leaves out 3 to 5, all that needs a walk over trees.
+//!
 //! No checkpoint completes while it runs, so none of the blocks it reads is reused; commits go on until the log is full.
+
+mod report;
+
+pub use report::{Depth, Finding, Progress, Report};
 
 use crate::blob;
 use crate::btree::{Corrupt, Finding as TreeFinding, Tree};
@@ -24,77 +30,14 @@ use crate::value::overflow;
 use ashlar_bufferpool::{LoadError, PageId};
 use std::collections::BTreeMap;
 
-/// What verification found.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Report {
-    /// Number of the checkpoint that was examined.
-    pub checkpoint: u64,
-    /// Pages of trees that were read and found whole.
-    pub tree_pages: u64,
-    /// Overflow pages, likewise.
-    pub overflow_pages: u64,
-    /// Runs of large values, likewise.
-    pub blob_runs: u64,
-    /// Nodes of the page map.
-    pub map_nodes: u64,
-    /// Entries of all keyspaces.
-    pub entries: u64,
-    /// Commits in the log from the start of replay on.
-    pub log_records: u64,
-    /// Bytes read and checked in the data file.
-    pub bytes: u64,
-    /// Everything that is not as it should be.
-    pub findings: Vec<Finding>,
-}
-
-/// Something that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finding {
-    /// The page, where it is one.
-    pub page: Option<u64>,
-    /// The keyspace, where it is known.
-    pub keyspace: Option<String>,
-    /// File, block and what was expected and found.
-    pub what: String,
-}
-
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.keyspace {
-            Some(keyspace) => write!(f, "keyspace {keyspace}: {}", self.what),
-            None => f.write_str(&self.what),
-        }
-    }
-}
-
-impl Report {
-    /// Whether nothing was found.
-    pub fn is_clean(&self) -> bool {
-        self.findings.is_empty()
-    }
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Report { checkpoint, tree_pages, overflow_pages, blob_runs, map_nodes, entries, log_records, .. } = self;
-        write!(f, "checkpoint {checkpoint}: {tree_pages} tree pages with {entries} entries, {overflow_pages} overflow pages, ")?;
-        write!(f, "{blob_runs} blob runs, {map_nodes} page-map nodes, {log_records} commits in the log: ")?;
-        match self.findings.len() {
-            0 => f.write_str("no damage"),
-            n => write!(f, "{n} findings"),
-        }
-    }
-}
-
 /// Frames of verification's own pool: it only passes through.
 const FRAMES: u32 = 256;
 
-/// Verifies the last durable checkpoint and the log.
-pub(crate) fn verify(shared: &Shared) -> Result<Report> {
+/// Verifies the last durable checkpoint and the log, and tells `progress` about each page.
+pub(crate) fn verify(shared: &Shared, depth: Depth, progress: &mut dyn FnMut(Progress)) -> Result<Report> {
     let state = shared.checkpoint.lock();
-    let mut walk = Walk { report: Report { checkpoint: state.current.checkpoint, ..Report::default() }, owners: BTreeMap::new() };
+    let report = Report { depth, checkpoint: state.current.checkpoint, ..Report::default() };
+    let mut walk = Walk { report, owners: BTreeMap::new(), progress };
     walk.superblocks(&superblock::read_copies(&**shared.store().file()), &state.current);
     match shared.store().reopen(&state.current) {
         Ok(store) => walk.checkpoint(shared, store, &state.current)?,
@@ -105,13 +48,14 @@ pub(crate) fn verify(shared: &Shared) -> Result<Report> {
 }
 
 /// What has been seen so far.
-struct Walk {
+struct Walk<'a> {
     report: Report,
     /// Who owns each page id.
     owners: BTreeMap<PageId, String>,
+    progress: &'a mut dyn FnMut(Progress),
 }
 
-impl Walk {
+impl Walk<'_> {
     fn found(&mut self, page: Option<PageId>, keyspace: Option<&str>, what: impl Into<String>) {
         self.report.findings.push(Finding { page: page.map(|p| p.0), keyspace: keyspace.map(str::to_owned), what: what.into() });
     }
@@ -145,10 +89,12 @@ impl Walk {
 
     fn checkpoint(&mut self, shared: &Shared, store: Store, superblock: &Superblock) -> Result<()> {
         let pages = store.checkpoint_pages();
-        self.report.map_nodes = store.map_nodes();
-        if superblock.map_root.is_none() {
+        self.report.mapped_pages = pages.len() as u64;
+        (self.report.map_nodes, self.report.bytes) = store.map_nodes();
+        if self.report.depth == Depth::Quick || superblock.map_root.is_none() {
             return Ok(());
         }
+        self.tell();
         let pool = recovery::pool_over(store, FRAMES)?;
         let catalog = Tree { id: CATALOG_TREE, root: PageId(superblock.catalog_root), slots_max: shared.options.slots_max };
         let mut trees = Vec::new();
@@ -175,7 +121,7 @@ impl Walk {
                 self.found(Some(page), None, format!("page {} stands in the page map, but nothing refers to it", page.0));
             }
         }
-        self.report.bytes = pool.store().counters.bytes_read.load(std::sync::atomic::Ordering::Relaxed);
+        self.report.bytes += pool.store().counters.bytes_read.load(std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
 
@@ -208,10 +154,16 @@ impl Walk {
         Ok(entries)
     }
 
+    fn tell(&mut self) {
+        let total = self.report.mapped_pages;
+        (self.progress)(Progress { done: total.min(self.owners.len() as u64), total });
+    }
+
     fn own(&mut self, page: PageId, owner: &str) {
         if let Some(other) = self.owners.insert(page, owner.to_owned()) {
             self.found(Some(page), Some(owner), format!("page {} is reached twice: it belongs to {other} already", page.0));
         }
+        self.tell();
     }
 
     fn value(&mut self, pool: &EnginePool, name: &str, leaf: PageId, key: &[u8], kind: u8, bytes: &[u8]) {
@@ -265,10 +217,12 @@ impl Walk {
             self.own(page, name);
             self.report.blob_runs += 1;
         }
-        let outcome = blob::read(pool.store(), blob, || Ok(true));
-        if let Err(e) = outcome {
-            self.found_error(Some(name), &e);
-            self.found(blob.pages().next(), Some(name), format!("the value of key \"{}\" can't be read", key.escape_ascii()));
+        match blob::read(pool.store(), blob, || true) {
+            Ok(bytes) => self.report.bytes += bytes.map_or(0, |bytes| bytes.len() as u64),
+            Err(e) => {
+                self.found_error(Some(name), &e);
+                self.found(blob.pages().next(), Some(name), format!("the value of key \"{}\" can't be read", key.escape_ascii()));
+            }
         }
     }
 

@@ -252,6 +252,83 @@ fn a_damaged_page_map() {
     assert_eq!(read_all(&quiet().open(dir.path().join("db")).unwrap(), &all), []);
 }
 
+/// A page map that is whole, but names the same blocks for two pages.
+#[test]
+fn a_block_with_two_owners() {
+    let dir = scratch();
+    made(&dir.path().join("db"));
+    let data = dir.path().join("db/data");
+    let mut whole = damage::bytes_of(&data);
+    let map = damage::images(&whole, PAGE).into_iter().rfind(|i| i.kind == Kind::Map).unwrap();
+    let at = map.block as usize * BLOCK;
+    let entry = damage::u64_at(&whole, at + 48 + 3 * 8);
+    let block = entry >> 26;
+    whole[at + 48 + 4 * 8..][..8].copy_from_slice(&entry.to_le_bytes());
+    let crc = damage::crc32c(&whole[at + 4..at + map.len]);
+    damage::put(&data, at as u64, &crc.to_le_bytes());
+    damage::put(&data, (at + 4) as u64, &whole[at + 4..at + map.len]);
+    for (copy, &offset) in COPY_OFFSETS.iter().enumerate() {
+        // The older slot may name no map yet.
+        let root = damage::u32_at(&whole, offset as usize + 88);
+        if root != 0 {
+            damage::edit_superblock(&data, copy, 88, root & !0x1F_FFFF | crc & 0x1F_FFFF);
+        }
+    }
+    for read_only in [false, true] {
+        let open = quiet().read_only(read_only).open(dir.path().join("db"));
+        message(open, &["data", &format!("block {block}"), "page 4", "a second owner"]);
+    }
+}
+
+/// Under an open database: a quick verification finds damage in superblocks, page map and log, and reads no tree.
+#[test]
+fn quick_verification() {
+    let dir = scratch();
+    made(&dir.path().join("db"));
+    let db = quiet().open(dir.path().join("db")).unwrap();
+    db.keyspace("small").unwrap().insert("one more", "for the log").unwrap();
+    let data = dir.path().join("db/data");
+    let whole = damage::bytes_of(&data);
+    let images = damage::images(&whole, PAGE);
+    let found = |what: &str| {
+        let report = db.verify_quick().unwrap();
+        assert_eq!((report.tree_pages, report.overflow_pages, report.blob_runs, report.entries), (0, 0, 0, 0));
+        assert!(report.to_string().ends_with("; trees and values were not read"), "{report}");
+        assert_eq!(report.depth, ashlardb::verify::Depth::Quick);
+        let text: String = report.findings.iter().map(|f| format!("{f}\n")).collect();
+        assert_eq!(report.is_clean(), what.is_empty(), "{what}: {text}");
+        assert!(text.contains(what), "{what}: {text}");
+        report
+    };
+    let report = found("");
+    let pages = images.iter().filter(|i| i.kind != Kind::Map).count() as u64;
+    // Two runs for each of the four large values.
+    assert_eq!((report.map_nodes, report.mapped_pages, report.log_records), (1, pages + 8, 1));
+
+    let leaf = images.iter().rfind(|i| i.kind == Kind::Leaf).unwrap();
+    damage::flip(&data, leaf.block * BLOCK as u64 + 60, 3);
+    found("");
+    assert!(!db.verify().unwrap().is_clean());
+    std::fs::write(&data, &whole).unwrap();
+
+    let map = images.iter().rfind(|i| i.kind == Kind::Map).unwrap();
+    for (offset, what) in [
+        (map.block * BLOCK as u64 + 60, format!("block {}, page-map node 0", map.block)),
+        (COPY_OFFSETS[2] + 60, format!("superblock copy 2 at byte {}", COPY_OFFSETS[2])),
+    ] {
+        damage::flip(&data, offset, 3);
+        found(&what);
+        damage::flip(&data, offset, 3);
+    }
+    let flushes = damage::segments(&dir.path().join("db")).into_iter().flat_map(|segment| {
+        let found = damage::flushes(&damage::bytes_of(&segment));
+        found.into_iter().map(move |flush| (flush.lsn, flush.offset, segment.clone()))
+    });
+    let (_, offset, segment) = flushes.max().unwrap();
+    damage::flip(&segment, offset + 70, 3);
+    found("the log is damaged");
+}
+
 /// An old, whole image in place of a newer one: its checksum is right, the pointer's is not.
 #[test]
 fn a_lost_write() {

@@ -205,6 +205,8 @@ fn a_forked_child_is_refused_everything() {
         is_refused("checkpoint", db.checkpoint())?;
         is_refused("maintain", db.maintain())?;
         is_refused("verify", db.verify())?;
+        is_refused("verify_quick", db.verify_quick())?;
+        is_refused("verify_with", db.verify_with(|_| {}))?;
         is_refused("page_cache_residue", db.page_cache_residue())?;
         is_refused("close", db.clone().close())?;
         // The parent still has it.

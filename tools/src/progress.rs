@@ -35,7 +35,20 @@ impl Progress {
     pub(crate) fn add(&mut self, steps: u64) {
         let before = self.done;
         self.done += steps;
-        if !self.wanted || before >> 8 == self.done >> 8 {
+        if before >> 8 != self.done >> 8 {
+            self.show();
+        }
+    }
+
+    /// As far as a walk says.
+    pub(crate) fn reach(&mut self, walk: ashlardb::verify::Progress) {
+        self.total = Some(walk.total);
+        self.done = walk.done;
+        self.show();
+    }
+
+    fn show(&mut self) {
+        if !self.wanted {
             return;
         }
         match &self.bar {

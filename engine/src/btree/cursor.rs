@@ -7,6 +7,7 @@
 use super::TreeId;
 use super::access::Plain;
 use super::error::{Corrupt, Stop};
+use super::layout::LSN_AT;
 use super::node::{Fault, Node};
 use super::read::{RESTARTS_MAX, wrong};
 use super::search::Place;
@@ -128,14 +129,22 @@ impl LeafCopy {
 }
 
 impl Tree {
-    /// Copies the leaf where the seek lands into `copy`.
+    /// Copies the leaf where the seek lands into `copy`. `beside` is given the leaf and its LSN under the latch under which it is
+    /// copied: it must be short, must not wait, and must not use this pool.
     ///
     /// # Errors
     /// As [`Tree::get`]; `copy` then holds no leaf, or the one before.
-    pub fn read_leaf<S: PageStore>(&self, pool: &Pool<S>, seek: Seek<'_>, copy: &mut LeafCopy) -> Result<(), Stop> {
+    pub fn read_leaf<S: PageStore>(
+        &self,
+        pool: &Pool<S>,
+        seek: Seek<'_>,
+        copy: &mut LeafCopy,
+        beside: impl FnOnce(PageId, u64),
+    ) -> Result<(), Stop> {
         let leaf = self.leaf(pool, seek)?;
         let page = leaf.page();
         let copied = copy.set(leaf.bytes(), self.id, page);
+        beside(page, leaf.view().u64(LSN_AT));
         drop(leaf);
         copied.and_then(|()| copy.check(seek)).map_err(|what| {
             *copy = LeafCopy::new();

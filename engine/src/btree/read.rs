@@ -70,6 +70,16 @@ impl Tree {
         Ok(Found { page, lsn: node.lsn(), value })
     }
 
+    /// The number of its levels: 1 where the root is a leaf.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn height<S: PageStore>(&self, pool: &Pool<S>) -> Result<u32, Stop> {
+        let root = pool.shared(self.root).map_err(root_miss)?;
+        let node = Node::open(Plain(root.bytes()), self.id).map_err(|what| Corrupt { page: self.root, what })?;
+        Ok(u32::from(node.level()) + 1)
+    }
+
     /// The leaf where the seek lands, latched.
     #[inline]
     pub(super) fn leaf<'p, S: PageStore>(&self, pool: &'p Pool<S>, seek: Seek<'_>) -> Result<SharedGuard<'p>, Stop> {

@@ -142,4 +142,8 @@ impl PageStore for CountingStore {
         self.pages.fetch_sub(1, Relaxed);
         self.memory.freed(page, epoch);
     }
+
+    fn retired(&self, page: PageId, epoch: Epoch) {
+        self.memory.retired(page, epoch);
+    }
 }

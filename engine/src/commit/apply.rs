@@ -3,26 +3,33 @@
 //! Invariants:
 //! 1. Everything here runs under the apply lock: so only one thread changes trees, and a checkpoint's cut falls between records.
 //! 2. A record was validated and its room reserved before it got its LSN; what fails here fails the database (the caller's part).
-//! 3. What a record replaces is released after the tree has let go of it: overflow pages at once (no cell names them), a blob's
-//!    runs with the next checkpoint.
+//! 3. Before a key changes, what it held goes to `versions`, under the leaf's latch.
+//! 4. What a record replaces and stands elsewhere, overflow pages and a blob's runs, is retired after the tree has let go of it, and
+//!    freed when no snapshot can see it. In replay, where there are no snapshots, it is freed at once.
 
 use super::record::{self, Operation};
+use super::replaced::Replaced;
 use crate::blob::BlobRef;
-use crate::btree::{Change, Tree, TreeId, TreeOp};
+use crate::btree::{Change, Observer, Tree, TreeId, TreeOp};
 use crate::catalog::{self, CATALOG_TREE, KeyspaceState};
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Corruption, Result};
+use crate::fault::Fault;
 use crate::pages::{EnginePool, tree_error};
-use crate::value::cell::{self, Cell};
+use crate::value::cell;
 use crate::value::overflow;
+use crate::versions;
 use ashlar_bufferpool::PageId;
-use ashlar_disk::sync::Mutex;
-use std::collections::BTreeMap;
+use ashlar_disk::sync::{Mutex, yield_point};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The keyspaces by name, as everybody sees them.
-pub(crate) type Names = Mutex<BTreeMap<String, Arc<KeyspaceState>>>;
+pub(crate) type Names = Mutex<catalog::Names>;
+
+/// Keyspaces that transactions are about to make, for whoever has a handle on one: by their trees.
+pub(crate) type Unborn = Mutex<BTreeMap<TreeId, Arc<KeyspaceState>>>;
 
 /// What applying needs to know; owned by the apply lock.
 #[derive(Debug)]
@@ -31,11 +38,86 @@ pub(crate) struct Applier {
     pub(crate) applied: u64,
     pub(crate) catalog: Tree,
     pub(crate) trees: BTreeMap<TreeId, Arc<KeyspaceState>>,
-    /// Trees that have been dropped and are not yet freed.
-    pub(crate) dropped: Vec<Tree>,
+    /// Trees that have been dropped and are not yet freed, each with the LSN of the commit that dropped it; oldest first.
+    pub(crate) dropped: VecDeque<(Tree, u64)>,
     /// The next tree id never used, as of the last applied commit.
     pub(crate) next_tree: u64,
     pub(crate) slots_max: u16,
+    pub(crate) unborn: Arc<Unborn>,
+    /// Before-images; `None` in replay.
+    pub(crate) versions: Option<versions::Writer>,
+    /// Keyspaces with a past that is kept for snapshots.
+    pub(crate) pasts: Vec<Arc<KeyspaceState>>,
+    pub(crate) fault: Fault,
+}
+
+/// Whoever is told what a commit changes in a tree.
+struct Recorder<'a> {
+    versions: Option<&'a mut versions::Writer>,
+    lsn: u64,
+    tree: TreeId,
+    replaced: Replaced,
+    len: u64,
+    /// What becomes of the keys that are told of, in their order; beyond its end, and in a removal of a range, they go.
+    changes: &'a [TreeOp<'a>],
+    next: usize,
+    fault: Fault,
+    /// What a deliberate mistake adds too late.
+    late: Vec<Late>,
+}
+
+/// A before-image: page, key, kind and bytes.
+type Late = (PageId, Vec<u8>, Option<(u8, Vec<u8>)>);
+
+impl Recorder<'_> {
+    /// What was replaced, and the number of entries there are then.
+    fn finish(self) -> (Replaced, u64) {
+        if let (false, Some(versions)) = (self.late.is_empty(), self.versions) {
+            yield_point();
+            for (page, key, old) in &self.late {
+                versions.add(*page, self.lsn, key, old.as_ref().map(|(kind, bytes)| (*kind, &bytes[..])));
+            }
+        }
+        (self.replaced, self.len)
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn replaced(&mut self, page: PageId, key: &[u8], old: Option<(u8, &[u8])>) {
+        let deleted = self.changes.get(self.next).is_none_or(|op| matches!(op.change, Change::Delete));
+        self.next += 1;
+        match (old.is_some(), deleted) {
+            (true, true) => self.len -= 1,
+            (false, false) => self.len += 1,
+            // Nothing was there, and nothing is: no reader can tell.
+            (false, true) => return,
+            (true, false) => {}
+        }
+        if self.fault.is(Fault::BeforeAfterLeaf) {
+            self.late.push((page, key.to_vec(), old.map(|(kind, bytes)| (kind, bytes.to_vec()))));
+        } else if let Some(versions) = &mut self.versions {
+            versions.add(page, self.lsn, key, old);
+        }
+        self.replaced.note(old);
+    }
+
+    fn moved(&mut self, source: PageId, target: PageId, lower: &[u8], upper: Option<&[u8]>) {
+        if let Some(versions) = &mut self.versions
+            && !self.fault.is(Fault::BeforeStays)
+        {
+            versions.moved(source, target, lower, upper);
+        }
+    }
+
+    fn may_free(&mut self, page: PageId) -> bool {
+        self.versions.as_ref().is_none_or(|versions| !versions.has_entries(page))
+    }
+
+    fn left_sparse(&mut self, key: &[u8]) {
+        if let Some(versions) = &mut self.versions {
+            versions.left_sparse(self.lsn, self.tree, key);
+        }
+    }
 }
 
 impl Applier {
@@ -94,24 +176,31 @@ impl Applier {
             Some(TreeOp { key, change })
         });
         let changes: Vec<TreeOp<'_>> = changes.collect();
-        let mut replaced = Replaced::default();
-        let mut next = 0;
-        let mut len = keyspace.len.load(Relaxed);
-        tree.apply(pool, lsn, &changes, &mut |_: &[u8], old: Option<(u8, &[u8])>| {
-            let deleted = matches!(changes[next].change, Change::Delete);
-            next += 1;
-            match (old.is_some(), deleted) {
-                (true, true) => len -= 1,
-                (false, false) => len += 1,
-                _ => {}
-            }
-            replaced.note(old);
-        })
-        .map_err(|e| tree_error(pool, tree.id, e))?;
-        if len != keyspace.len.load(Relaxed) {
-            keyspace.set_len(len);
+        let mut recorder = self.recorder(lsn, tree.id, keyspace.len.load(Relaxed), &changes);
+        tree.apply(pool, lsn, &changes, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
+        let (replaced, len) = recorder.finish();
+        self.set_len(&keyspace, len, lsn);
+        replaced.retire(pool, lsn, self.versions.as_mut())
+    }
+
+    fn set_len(&mut self, keyspace: &Arc<KeyspaceState>, len: u64, lsn: u64) {
+        if len != keyspace.len.load(Relaxed) && keyspace.set_len(len, lsn) {
+            self.pasts.push(keyspace.clone());
         }
-        replaced.release(pool)
+    }
+
+    fn recorder<'a>(&'a mut self, lsn: u64, tree: TreeId, len: u64, changes: &'a [TreeOp<'a>]) -> Recorder<'a> {
+        Recorder {
+            versions: self.versions.as_mut(),
+            lsn,
+            tree,
+            replaced: Replaced::default(),
+            len,
+            changes,
+            next: 0,
+            fault: self.fault,
+            late: Vec::new(),
+        }
     }
 
     /// Applies an operation on a whole keyspace or a range of it.
@@ -137,25 +226,26 @@ impl Applier {
     fn delete_range(&mut self, pool: &EnginePool, lsn: u64, tree: TreeId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<()> {
         let Some(keyspace) = self.keyspace(tree) else { return Ok(()) };
         let tree = keyspace.tree()?;
-        let mut replaced = Replaced::default();
-        let mut removed = 0;
-        tree.remove_range(pool, lsn, from, to, &mut |_: &[u8], old: Option<(u8, &[u8])>| {
-            removed += 1;
-            replaced.note(old);
-        })
-        .map_err(|e| tree_error(pool, tree.id, e))?;
-        if removed > 0 {
-            keyspace.set_len(keyspace.len.load(Relaxed) - removed);
-        }
-        replaced.release(pool)
+        let before = keyspace.len.load(Relaxed);
+        let mut recorder = self.recorder(lsn, tree.id, before, &[]);
+        tree.remove_range(pool, lsn, from, to, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
+        let (replaced, len) = recorder.finish();
+        self.set_len(&keyspace, len, lsn);
+        replaced.retire(pool, lsn, self.versions.as_mut())
     }
 
     fn create(&mut self, pool: &EnginePool, names: &Names, lsn: u64, id: TreeId, name: &str) -> Result<()> {
         let tree = self.new_tree(pool, id)?;
         self.catalog_put(pool, lsn, &catalog::keyspace_key(name), &catalog::keyspace_entry(tree, 0))?;
-        let state = Arc::new(KeyspaceState::new(name, tree, 0, lsn));
+        let state = match self.unborn.lock().remove(&id) {
+            Some(state) => {
+                state.born(tree, lsn);
+                state
+            }
+            None => Arc::new(KeyspaceState::new(name, tree, 0, lsn)),
+        };
         self.trees.insert(id, state.clone());
-        names.lock().insert(name.to_owned(), state);
+        names.lock().now.insert(name.to_owned(), state);
         Ok(())
     }
 
@@ -169,10 +259,14 @@ impl Applier {
         let tree = keyspace.tree()?;
         self.catalog_delete(pool, lsn, &catalog::keyspace_key(name))?;
         self.catalog_put(pool, lsn, &catalog::dropped_key(id), &catalog::dropped_entry(tree.root))?;
-        self.dropped.push(tree);
+        self.dropped.push_back((tree, lsn));
+        let mut names = names.lock();
         // In this order: who finds it dropped finds its name gone, too.
-        names.lock().remove(name);
-        keyspace.mark_dropped();
+        names.now.remove(name);
+        keyspace.mark_dropped(lsn);
+        if self.versions.is_some() {
+            names.dropped.push(keyspace);
+        }
         Ok(())
     }
 
@@ -188,8 +282,10 @@ impl Applier {
         let old = keyspace.tree()?;
         self.catalog_put(pool, lsn, &catalog::keyspace_key(name), &catalog::keyspace_entry(new, len))?;
         self.catalog_put(pool, lsn, &catalog::dropped_key(id), &catalog::dropped_entry(old.root))?;
-        self.dropped.push(old);
-        keyspace.exchange(new, len, lsn);
+        self.dropped.push_back((old, lsn));
+        if keyspace.exchange(new, len, lsn) {
+            self.pasts.push(keyspace.clone());
+        }
         self.trees.insert(new.id, keyspace);
         Ok(())
     }
@@ -207,19 +303,62 @@ impl Applier {
         Ok(())
     }
 
-    /// Frees a part of a dropped tree. True while there is more to free.
+    /// Frees a part of a dropped tree that nobody can see any more. True while there is more to free.
     pub(crate) fn free_dropped(&mut self, pool: &EnginePool) -> Result<bool> {
-        let Some(&tree) = self.dropped.last() else { return Ok(false) };
+        if !self.has_droppable() {
+            return Ok(false);
+        }
+        let Some(&(tree, _)) = self.dropped.front() else { return Ok(false) };
         let mut replaced = Replaced::default();
         let freed = tree
             .destroy_step(pool, &mut |_: &[u8], old: Option<(u8, &[u8])>| replaced.note(old))
             .map_err(|e| tree_error(pool, tree.id, e))?;
-        replaced.release(pool)?;
+        replaced.retire(pool, 0, None)?;
         if freed {
-            self.dropped.pop();
+            self.dropped.pop_front();
             self.catalog_delete(pool, self.applied, &catalog::dropped_key(tree.id))?;
         }
-        Ok(!self.dropped.is_empty())
+        Ok(self.has_droppable())
+    }
+
+    /// Whether there is a dropped tree that nobody can see any more.
+    pub(crate) fn has_droppable(&self) -> bool {
+        let seen_from = self.versions.as_ref().map_or(0, versions::Writer::pruned_to);
+        self.dropped.front().is_some_and(|(_, lsn)| *lsn <= seen_from)
+    }
+
+    /// Lets everything go that nobody can see any more, with the watermark where it is: before-images, what they name, and what
+    /// keyspaces were.
+    pub(crate) fn prune(&mut self, pool: &EnginePool, names: &Names, watermark: u64) -> Result<()> {
+        let Some(versions) = &mut self.versions else { return Ok(()) };
+        versions.prune(watermark);
+        while let Some(retired) = versions.next_retired() {
+            super::replaced::free_retired(pool, retired.kind, &retired.bytes)?;
+        }
+        let lsn = versions.pruned_to();
+        self.pasts.retain(|keyspace| !keyspace.forget(lsn));
+        let mut names = names.lock();
+        if !names.dropped.is_empty() {
+            names.dropped.retain(|k| !k.is_past(lsn));
+        }
+        Ok(())
+    }
+
+    /// Whether [`Applier::settle_next`] has something to do.
+    pub(crate) fn has_sparse(&self) -> bool {
+        self.versions.as_ref().is_some_and(versions::Writer::has_sparse)
+    }
+
+    /// Joins a leaf that became sparse while it had before-images with a neighbour. False: there is none left.
+    pub(crate) fn settle_next(&mut self, pool: &EnginePool) -> Result<bool> {
+        let Some((tree, key)) = self.versions.as_mut().and_then(versions::Writer::next_sparse) else { return Ok(false) };
+        // Dropped or exchanged since: it goes as a whole.
+        let Some(keyspace) = self.keyspace(tree) else { return Ok(true) };
+        let tree = keyspace.tree()?;
+        let (lsn, len) = (self.applied, keyspace.len.load(Relaxed));
+        let mut recorder = self.recorder(lsn, tree.id, len, &[]);
+        tree.settle(pool, &key, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
+        Ok(true)
     }
 
     fn catalog_put(&mut self, pool: &EnginePool, lsn: u64, key: &[u8], value: &[u8]) -> Result<()> {
@@ -251,54 +390,4 @@ fn store_blob(pool: &EnginePool, tree: TreeId, lsn: u64, blob: &BlobRef, inline_
     }
     let list = overflow::write(pool, tree, lsn, &bytes)?;
     Ok((cell::LONG_BLOB, cell::encode_overflow(&list)))
-}
-
-/// Cells that a tree has let go of and that name something beside themselves.
-#[derive(Default)]
-struct Replaced {
-    cells: Vec<(u8, Vec<u8>)>,
-}
-
-impl Replaced {
-    fn note(&mut self, old: Option<(u8, &[u8])>) {
-        if let Some((kind, bytes)) = old
-            && kind != cell::INLINE
-        {
-            self.cells.push((kind, bytes.to_vec()));
-        }
-    }
-
-    fn release(self, pool: &EnginePool) -> Result<()> {
-        let piece = overflow::piece_len_max(pool.page_size());
-        for (kind, bytes) in self.cells {
-            match Cell::decode(kind, &bytes, piece) {
-                Some(Cell::Overflow(overflow)) => discard(pool, &overflow.pages)?,
-                Some(Cell::Blob(blob)) => pool.store().free_blob(blob.pages(), pool.epoch()),
-                Some(Cell::LongBlob(list)) => {
-                    let list_bytes = overflow::read(pool, &list)?;
-                    let blob = list_bytes.as_deref().and_then(cell::decode_blob).ok_or_else(|| bad_cell(kind))?;
-                    pool.store().free_blob(blob.pages(), pool.epoch());
-                    discard(pool, &list.pages)?;
-                }
-                Some(Cell::Inline(_)) => {}
-                None => return Err(bad_cell(kind)),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn discard(pool: &EnginePool, pages: &[PageId]) -> Result<()> {
-    pages.iter().try_for_each(|&page| crate::pages::discard(pool, page))
-}
-
-fn bad_cell(kind: u8) -> Error {
-    Corruption {
-        place: "a leaf's cell".into(),
-        page: None,
-        block: None,
-        tree: None,
-        what: format!("kind {kind} does not decode"),
-    }
-    .into()
 }

@@ -1,24 +1,32 @@
 //! The commit pipeline: log order = LSN order = apply order = order of visibility.
 //!
-//! 1. *Prepare*, no lock: the record is encoded; log room and disk room are reserved; missing leaves are brought in. Errors end the
-//!    commit here, cleanly.
-//! 2. *Commit lock* ([`Order`]): the record is handed to the log, which gives it its LSN, and entered in the queue of commits that
-//!    are not yet applied. Memory only; nothing here waits or fails. From here on the commit belongs to the database.
-//! 3. *Apply*, under the apply lock: whoever holds it applies all that stand in the queue, in order, up to its own at least.
+//! 1. *Prepare*, no lock: the record is encoded; log room and disk room are reserved; missing leaves are brought in; what the
+//!    transaction has read is validated against the commits so far. Errors end the commit here, cleanly.
+//! 2. *Commit lock* ([`Order`]): validation against the commits that came since; the record is handed to the log, which gives it its
+//!    LSN, and entered in the list of recent commits. Memory only; nothing here waits or fails. From here on the commit belongs to
+//!    the database.
+//! 3. *Apply*, under the apply lock: whoever holds it applies its own and some that stand behind it, in order; they find theirs
+//!    applied.
 //! 4. *Durability*: an `Immediate` commit returns when the log is durable up to it, the committing thread writing the flush itself
 //!    if nobody else is; an `Eventual` one when it is applied.
 //!
 //! Lock order: keyspace changes (`ddl`) > checkpoint > apply > commit lock > whatever the log, the pool and the store lock inside.
 //!
 //! Invariants:
-//! 1. A record in the log is in the queue, and the other way round, in the same order, until it is applied.
+//! 1. A record in the log is in the list of recent commits, and the other way round, in the same order, until it is applied.
 //! 2. An error between taking the LSN and the end of apply fails the database at that LSN: nothing later is applied or confirmed.
+//! 3. A commit leaves the list when it is applied and every live transaction that may write reads at its LSN or above.
 
 pub(crate) mod apply;
+mod recent;
 pub(crate) mod record;
+mod replaced;
 pub(crate) mod visibility;
 
+pub(crate) use recent::Order;
+
 use self::apply::Applier;
+use self::recent::Pending;
 use crate::btree::TreeId;
 use crate::catalog::KeyspaceState;
 use crate::database::Shared;
@@ -26,37 +34,14 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::Durability;
 use crate::store::{Draw, Promise};
+use crate::txn::Footprint;
 use ashlar_disk::sync::MutexGuard;
 use ashlar_wal::Lsn;
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What the commit lock guards.
-#[derive(Debug, Default)]
-pub(crate) struct Order {
-    /// Commits with an LSN that are not yet applied, oldest first.
-    queue: VecDeque<Pending>,
-    /// Trees that a commit in the queue, or applied since the open, drops or replaces: nothing may be written to them any more.
-    gone: BTreeSet<TreeId>,
-}
-
-/// A commit that has its LSN and is to be applied.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) lsn: u64,
-    /// The log flush in which its record begins.
-    pub(crate) flush_start: u64,
-    record: Arc<[u8]>,
-    durability: Durability,
-}
-
-impl Order {
-    /// The oldest commit that is not yet applied.
-    pub(crate) fn first(&self) -> Option<&Pending> {
-        self.queue.front()
-    }
-}
+/// Commits of others that whoever applies takes along, at most.
+const APPLY_MORE: usize = 32;
 
 /// A commit that is ready to take its LSN.
 pub(crate) struct Prepared<'a> {
@@ -71,7 +56,26 @@ pub(crate) struct Prepared<'a> {
     pub(crate) frees: bool,
     /// It is only right while this keyspace is empty.
     pub(crate) only_if_empty: Option<&'a KeyspaceState>,
+    pub(crate) unchanged: Option<Unchanged<'a>>,
     pub(crate) durability: Durability,
+    pub(crate) until: Until,
+}
+
+/// When a commit returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Until {
+    /// When it has the durability that it asks for.
+    Durable,
+    /// When it is applied: the caller sees to the rest.
+    Applied,
+}
+
+/// A commit is only right while nothing of a footprint has changed since an LSN.
+pub(crate) struct Unchanged<'a> {
+    pub(crate) footprint: &'a Footprint,
+    pub(crate) since: u64,
+    /// Whether the commits since then are still known.
+    pub(crate) is_known: &'a dyn Fn() -> Result<()>,
 }
 
 /// How a commit ended that took no LSN.
@@ -80,6 +84,8 @@ pub(crate) enum Refused {
     TreeGone,
     /// The keyspace that had to be empty is not: nothing was applied.
     NotEmpty,
+    /// The commit at that LSN has changed what had to stay: nothing was applied.
+    Conflict(u64),
     /// An error: nothing was applied.
     Error(Error),
 }
@@ -99,39 +105,62 @@ impl Shared {
         let promise = self.room_on_disk(prepared.pages, prepared.frees)?;
         let room = self.log_room(prepared.record.len() as u64)?;
         let record: Arc<[u8]> = prepared.record.into();
+        let checked = prepared.unchanged.as_ref().map(|u| self.validate(u.footprint, u.since)).transpose()?;
         let lsn = {
             // Emptiness is known only when all that has an LSN is applied.
             let settled = prepared.only_if_empty.map(|keyspace| self.settle(keyspace)).transpose()?;
             let mut order = self.order.lock();
             self.health.check()?;
-            if settled.as_ref().is_some_and(|(_, empty)| !empty || !order.queue.is_empty()) {
+            if settled.as_ref().is_some_and(|(_, empty)| !empty || order.first().is_some()) {
                 return Err(Refused::NotEmpty);
             }
-            if prepared.touches.iter().any(|t| order.gone.contains(t)) {
+            if order.is_any_gone(prepared.touches) {
                 return Err(Refused::TreeGone);
+            }
+            if let (Some(unchanged), Some(checked)) = (&prepared.unchanged, checked) {
+                // Under the commit lock, where the list can't be trimmed meanwhile.
+                (unchanged.is_known)()?;
+                order.validate(unchanged.footprint, checked)?;
             }
             let place = wal.append_with(room, record.clone());
             let (lsn, flush_start) = (place.lsn.0, place.flush_start.0);
-            order.queue.push_back(Pending { lsn, flush_start, record, durability: prepared.durability });
-            order.gone.extend(prepared.drops);
+            order.enter(Pending { lsn, flush_start, record, durability: prepared.durability }, prepared.drops);
             lsn
         };
         appended();
         self.apply_up_to(lsn)?;
         drop(promise);
         if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
-            self.make_durable(lsn)?;
+            if prepared.until == Until::Durable {
+                self.make_durable(lsn)?;
+            }
         } else {
+            self.visible.note_own(lsn);
             self.background.note_eventual();
         }
         self.checkpoint_if_due();
         Ok(lsn)
     }
 
+    /// Validates against the commits so far, without holding them up; the LSN up to which that was done.
+    fn validate(&self, footprint: &Footprint, since: u64) -> std::result::Result<u64, Refused> {
+        let mut checked = since;
+        loop {
+            let some = self.order.lock().after(checked);
+            let Some(last) = some.last() else { return Ok(checked) };
+            checked = last.0;
+            for (lsn, record) in &some {
+                if footprint.is_changed_by(record, *lsn)? {
+                    return Err(Refused::Conflict(*lsn));
+                }
+            }
+        }
+    }
+
     /// With everything applied that has an LSN: the apply lock, under which nothing more is, and whether the keyspace is empty.
     fn settle(&self, keyspace: &KeyspaceState) -> Result<(MutexGuard<'_, Applier>, bool)> {
         let mut applier = self.apply.lock();
-        while let Some(last) = self.order.lock().queue.back().map(|p| p.lsn) {
+        while let Some(last) = self.order.lock().last_unapplied() {
             self.apply_queue(&mut applier, last)?;
         }
         let empty = keyspace.len.load(Ordering::Relaxed) == 0;
@@ -173,9 +202,20 @@ impl Shared {
         }
     }
 
-    /// Applies the commits in the queue, in order, until `lsn` is applied.
-    fn apply_up_to(&self, lsn: u64) -> Result<()> {
-        self.apply_queue(&mut self.apply.lock(), lsn)
+    /// Sees to it that the commit at `lsn` is applied.
+    pub(crate) fn apply_up_to(&self, lsn: u64) -> Result<()> {
+        if self.visible.newest_applied() >= lsn {
+            return Ok(());
+        }
+        let mut applier = self.apply.lock();
+        self.apply_queue(&mut applier, lsn)?;
+        // Those behind wait for the lock; what is applied here they find done.
+        let behind = self.order.lock().nth_unapplied(APPLY_MORE);
+        if let Some(behind) = behind {
+            // An error is told to them.
+            let _ = self.apply_queue(&mut applier, behind);
+        }
+        self.tend(&mut applier)
     }
 
     fn apply_queue(&self, applier: &mut Applier, lsn: u64) -> Result<()> {
@@ -184,18 +224,40 @@ impl Shared {
             if self.health.failed() {
                 return Err(Error::OutcomeUnknown { cause: self.health.cause() });
             }
-            let next = self.order.lock().queue.front().map(|p| (p.lsn, p.record.clone(), p.durability));
+            let next = self.order.lock().first().map(|p| (p.lsn, p.record.clone(), p.durability));
             let Some((next, record, durability)) = next else {
                 return Err(self.fail_now(format!("commit {lsn} has an LSN but is not in the queue")));
             };
             if let Err(e) = applier.apply(&self.pool, &self.names, next, &record) {
                 return Err(self.fail_now(format!("applying commit {next} failed: {e}")));
             }
-            self.order.lock().queue.pop_front();
             let early = self.options.fault.is(Fault::ShowEarly);
             self.visible.applied(next, durability == Durability::Immediate && !early);
+            self.order.lock().applied(&self.versions.slots, next, self.trim_at(next));
         }
         Ok(())
+    }
+
+    /// Up to where the list of recent commits may be trimmed, at most.
+    fn trim_at(&self, applied: u64) -> recent::TrimAt {
+        match self.options.fault.is(Fault::TrimAtWatermark) {
+            true => recent::TrimAt::Exactly(self.visible.watermark()),
+            false => recent::TrimAt::Needed { applied, bytes_max: self.versions.limit() },
+        }
+    }
+
+    /// Now and then: lets before-images go that nobody needs.
+    fn tend(&self, applier: &mut Applier) -> Result<()> {
+        if applier.versions.as_ref().is_some_and(crate::versions::Writer::is_due) {
+            self.prune(applier)?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything go that no snapshot needs.
+    pub(crate) fn prune(&self, applier: &mut Applier) -> Result<()> {
+        let pruned = applier.prune(&self.pool, &self.names, self.visible.watermark());
+        pruned.map_err(|e| self.fail_now(format!("freeing what commits have replaced failed: {e}")))
     }
 
     /// Makes the log durable up to `lsn`, and visible what waited for that.
@@ -228,6 +290,16 @@ impl Shared {
         }
         self.visible.stop();
         Error::OutcomeUnknown { cause: self.health.cause() }
+    }
+
+    /// Waits until this process sees what it was told that it has committed, as far as that is not above `lsn`.
+    pub(crate) fn wait_own(&self, lsn: u64) -> Result<()> {
+        let own = self.visible.own().min(lsn);
+        if self.visible.watermark() >= own || self.health.failed() {
+            return Ok(());
+        }
+        // Where the database fails meanwhile, reads go on at the watermark.
+        self.wait_visible(own).or_else(|e| if self.health.failed() { Ok(()) } else { Err(e) })
     }
 
     /// Waits until what stands in a leaf with this LSN may be seen, lending a hand with the flush it waits for.

@@ -14,6 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Visibility {
     watermark: AtomicU64,
+    /// The newest LSN up to which everything is applied.
+    applied: AtomicU64,
+    /// The newest `Eventual` commit that has returned: whoever made it reads it, even where the watermark waits for an older one.
+    own: AtomicU64,
     queue: Mutex<Queue>,
     raised: Condvar,
 }
@@ -33,6 +37,8 @@ impl Visibility {
     pub(crate) fn new(lsn: u64) -> Visibility {
         Visibility {
             watermark: AtomicU64::new(lsn),
+            applied: AtomicU64::new(lsn),
+            own: AtomicU64::new(lsn),
             queue: Mutex::new(Queue { durable: lsn, ..Queue::default() }),
             raised: Condvar::new(),
         }
@@ -44,8 +50,27 @@ impl Visibility {
         self.watermark.load(Ordering::Acquire)
     }
 
+    /// The newest LSN up to which everything is applied.
+    pub(crate) fn newest_applied(&self) -> u64 {
+        // Acquire: pairs with the Release in `applied`; who sees the LSN sees what its commit has written.
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// An `Eventual` commit returns.
+    pub(crate) fn note_own(&self, lsn: u64) {
+        if lsn > self.watermark() {
+            self.own.fetch_max(lsn, Ordering::AcqRel);
+        }
+    }
+
+    /// The newest commit whose maker expects to read it.
+    pub(crate) fn own(&self) -> u64 {
+        self.own.load(Ordering::Acquire)
+    }
+
     /// The commit `lsn` has been applied; all before it have been told of.
     pub(crate) fn applied(&self, lsn: u64, must_be_durable: bool) {
+        self.applied.store(lsn, Ordering::Release);
         let mut queue = self.queue.lock();
         queue.applied.push_back((lsn, must_be_durable));
         self.raise(&mut queue);

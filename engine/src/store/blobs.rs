@@ -61,6 +61,29 @@ impl Store {
         }
     }
 
+    /// A commit replaces a blob in `epoch`, but older snapshots go on reading it: its runs are gone from that epoch's checkpoint on,
+    /// and free at some time after [`Store::free_retired_blob`].
+    pub(crate) fn retire_blob(&self, pages: impl Iterator<Item = PageId>, epoch: Epoch) {
+        let mut inner = self.inner.lock();
+        for page in pages {
+            if let Some(at) = inner.newest(page) {
+                inner.enter(epoch, page, None);
+                inner.retired.retire_run(page, at);
+            }
+        }
+    }
+
+    /// Nobody reads a retired blob any more: its runs are free when the checkpoint of `epoch`, the current one, is durable.
+    pub(crate) fn free_retired_blob(&self, pages: impl Iterator<Item = PageId>, epoch: Epoch) {
+        let mut inner = self.inner.lock();
+        for page in pages {
+            if let Some(at) = inner.retired.run_gone(page) {
+                inner.space.release_after(epoch, extent(at));
+                inner.ids.run_freed(page, epoch);
+            }
+        }
+    }
+
     /// A page id that was never given out before.
     pub(crate) fn take_fresh_id(&self) -> PageId {
         self.inner.lock().ids.take_fresh()
@@ -89,7 +112,7 @@ impl Store {
     /// Keeps the runs' blocks from being reused; `None` where one of them is not known (any more).
     pub(crate) fn pin_runs(&self, pages: &[PageId]) -> Option<Pins<'_>> {
         let mut inner = self.inner.lock();
-        let places: Option<Vec<BlockPtr>> = pages.iter().map(|&p| inner.newest(p)).collect();
+        let places: Option<Vec<BlockPtr>> = pages.iter().map(|&p| inner.newest(p).or_else(|| inner.retired.run(p))).collect();
         let places = places?;
         places.iter().for_each(|at| inner.space.pin(at.address()));
         Some(Pins { store: self, places })

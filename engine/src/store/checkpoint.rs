@@ -77,8 +77,10 @@ impl Store {
     /// The checkpoint of `epoch` is durable, superblock and mirror: what waited for it is free.
     pub(crate) fn checkpoint_durable(&self, epoch: Epoch) {
         let mut inner = self.inner.lock();
-        inner.space.checkpoint_durable(epoch);
+        let free_up_to = inner.held.checkpoint_durable(epoch);
+        inner.space.checkpoint_durable(free_up_to);
         inner.ids.checkpoint_durable(epoch);
+        inner.retired.checkpoint_durable(epoch);
         inner.loaded_in = inner.loaded_in.split_off(&Epoch(epoch.0 + 1));
     }
 

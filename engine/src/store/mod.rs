@@ -22,8 +22,10 @@ mod blobs;
 mod checkpoint;
 mod evacuate;
 mod grow;
+mod held;
 mod ids;
 mod pages;
+mod retired;
 mod shrink;
 
 pub(crate) use grow::{Draw, Promise};
@@ -75,6 +77,8 @@ struct Inner {
     map: PageMap,
     deltas: BTreeMap<Epoch, Delta>,
     ids: ids::PageIds,
+    retired: retired::Retired,
+    held: held::Held,
     /// Units that commits under way have been promised.
     promised: u64,
     /// Units that were not needed at any time since the last checkpoint.
@@ -147,6 +151,8 @@ impl Store {
                 map,
                 deltas: BTreeMap::new(),
                 ids: ids::PageIds::new(superblock.next_page_id, free_ids),
+                retired: retired::Retired::default(),
+                held: held::Held::new(),
                 promised: 0,
                 least_spare: u64::MAX,
                 loaded_in: BTreeSet::new(),
@@ -187,9 +193,11 @@ impl Store {
         self.inner.lock().map.pages().map(|(page, _)| page).collect()
     }
 
-    /// How many nodes the page map has on disk.
-    pub(crate) fn map_nodes(&self) -> u64 {
-        self.inner.lock().map.nodes().count() as u64
+    /// How many nodes the page map has on disk, and how many bytes they take there.
+    pub(crate) fn map_nodes(&self) -> (u64, u64) {
+        let inner = self.inner.lock();
+        let sizes = inner.map.nodes().map(|(_, _, at)| u64::from(at.blocks()) * self.block.bytes() as u64);
+        sizes.fold((0, 0), |(nodes, bytes), size| (nodes + 1, bytes + size))
     }
 
     /// The unit of the file.
@@ -227,7 +235,9 @@ impl Store {
     /// Blocks that wait for a checkpoint, and blocks of the file.
     pub(crate) fn waiting_and_total(&self) -> (u64, u64) {
         let inner = self.inner.lock();
-        (inner.space.waiting_blocks(), inner.space.total())
+        // What waits for somebody who reads an older checkpoint no new one sets free.
+        let held_back = inner.held.holds_back().map_or(0, |durable| inner.space.waiting_up_to(durable));
+        (inner.space.waiting_blocks() - held_back, inner.space.total())
     }
 
     fn next_write_number(&self) -> u64 {

@@ -90,10 +90,13 @@ impl PageStore for Store {
     fn record(&self, page: PageId, epoch: Epoch, at: BlockPtr, fate: Fate) {
         let mut inner = self.inner.lock();
         match fate {
+            Fate::Current if inner.retired.swallows(page, epoch) => {}
             Fate::Current => inner.enter(epoch, page, Some(at)),
             Fate::SupersededInEpoch => inner.space.release(extent(at)),
             Fate::SupersededIn(later) => {
-                inner.enter(epoch, page, Some(at));
+                if !inner.retired.swallows(page, epoch) {
+                    inner.enter(epoch, page, Some(at));
+                }
                 inner.space.release_after(later, extent(at));
             }
         }
@@ -114,7 +117,14 @@ impl PageStore for Store {
     fn freed(&self, page: PageId, epoch: Epoch) {
         let mut inner = self.inner.lock();
         inner.enter(epoch, page, None);
+        inner.retired.page_gone(page, epoch);
         inner.ids.page_freed(page, epoch);
+    }
+
+    fn retired(&self, page: PageId, epoch: Epoch) {
+        let mut inner = self.inner.lock();
+        inner.enter(epoch, page, None);
+        inner.retired.retire_page(page, epoch);
     }
 }
 

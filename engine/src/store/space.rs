@@ -119,6 +119,11 @@ impl Space {
         self.waiting_blocks
     }
 
+    /// Blocks waiting for the checkpoint of `epoch` or one before it.
+    pub fn waiting_up_to(&self, epoch: Epoch) -> u64 {
+        self.waiting.range(..=epoch).flat_map(|(_, extents)| extents).map(|extent| extent.len).sum()
+    }
+
     /// How many units are missing so that `wanted` pages can be written.
     pub fn shortfall(&self, wanted: u64) -> u64 {
         wanted.saturating_sub(self.free_units)

@@ -3,9 +3,9 @@
 use super::Value;
 use super::cell::{self, Cell, StoredBlob};
 use super::overflow;
-use crate::blob::{self, BlobRead};
-use crate::database::Shared;
+use crate::blob;
 use crate::error::{Corruption, Error, Result};
+use crate::pages::EnginePool;
 
 /// What a leaf holds for a key, copied out from under its latch.
 pub(crate) enum Stored {
@@ -30,39 +30,28 @@ impl Stored {
     }
 }
 
-/// How fetching ended.
-pub(crate) enum Fetched {
-    /// Here it is.
-    Value(Value),
-    /// It was replaced meanwhile: look at the leaf again.
-    Gone,
-}
-
-/// Fetches the value that a cell names. `still_named`: whether the leaf, looked at now, holds that cell still.
-pub(crate) fn fetch(shared: &Shared, kind: u8, bytes: &[u8], still_named: impl FnOnce() -> Result<bool>) -> Result<Fetched> {
-    let piece = overflow::piece_len_max(shared.pool.page_size());
+/// Fetches the value that a cell names. `None`: its pages or runs are not there any more. `is_valid`: whether they must be, asked
+/// when they can't go any more.
+pub(crate) fn fetch(pool: &EnginePool, kind: u8, bytes: &[u8], is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
+    let piece = overflow::piece_len_max(pool.page_size());
     match Cell::decode(kind, bytes, piece) {
-        Some(Cell::Inline(bytes)) => Ok(Fetched::Value(Value::copy_of(bytes))),
-        Some(Cell::Overflow(list)) => {
-            Ok(overflow::read(&shared.pool, &list)?.map_or(Fetched::Gone, |v| Fetched::Value(Value::from_vec(v))))
-        }
-        Some(Cell::Blob(blob)) => fetch_blob(shared, &blob, still_named),
-        Some(Cell::LongBlob(list)) => match overflow::read(&shared.pool, &list)? {
+        Some(Cell::Inline(bytes)) => Ok(Some(Value::copy_of(bytes))),
+        Some(Cell::Overflow(list)) => Ok(overflow::read(pool, &list)?.map(Value::from_vec)),
+        Some(Cell::Blob(blob)) => fetch_blob(pool, &blob, is_valid),
+        Some(Cell::LongBlob(list)) => match overflow::read(pool, &list)? {
             Some(bytes) => match cell::decode_blob(&bytes) {
-                Some(blob) => fetch_blob(shared, &blob, still_named),
+                Some(blob) => fetch_blob(pool, &blob, is_valid),
                 None => Err(undecodable(kind)),
             },
-            None => Ok(Fetched::Gone),
+            None => Ok(None),
         },
         None => Err(undecodable(kind)),
     }
 }
 
-fn fetch_blob(shared: &Shared, blob: &StoredBlob, still_named: impl FnOnce() -> Result<bool>) -> Result<Fetched> {
-    match blob::read(shared.store(), blob, still_named)? {
-        BlobRead::Bytes(buf) => Ok(Fetched::Value(Value::from_aligned(buf, blob.len as usize))),
-        BlobRead::Gone => Ok(Fetched::Gone),
-    }
+fn fetch_blob(pool: &EnginePool, blob: &StoredBlob, is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
+    let read = blob::read(pool.store(), blob, is_valid)?;
+    Ok(read.map(|buf| Value::from_aligned(buf, blob.len as usize)))
 }
 
 fn undecodable(kind: u8) -> Error {
@@ -77,9 +66,9 @@ fn undecodable(kind: u8) -> Error {
 }
 
 /// The error of a value whose pages are not there though its leaf names them.
-pub(crate) fn lost(keyspace: &str, key: &[u8]) -> Error {
+pub(crate) fn lost(key: &[u8]) -> Error {
     Corruption {
-        place: format!("key \"{}\" of keyspace {keyspace}", key.escape_ascii()),
+        place: format!("key \"{}\"", key.escape_ascii()),
         page: None,
         block: None,
         tree: None,

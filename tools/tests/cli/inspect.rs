@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-fn filled() -> Dir {
+pub(crate) fn filled() -> Dir {
     let dir = Dir::new();
     let text: String = (0..5000).map(|i| format!("{i:08}\nvalue {i}\n")).collect();
     dir.pipe("load -T db", text).done();
@@ -15,14 +15,14 @@ fn filled() -> Dir {
 }
 
 /// Puts a value under each key, in a commit each, and makes no checkpoint, as a background thread might at any time.
-fn put(dir: &Dir, keyspace: &str, keys: &[&str]) {
+pub(crate) fn put(dir: &Dir, keyspace: &str, keys: &[&str]) {
     let db = ashlardb::Options::new().background(ashlardb::Background::Manual).open(dir.path().join("db")).unwrap();
     let keyspace = db.keyspace(keyspace).unwrap();
     keys.iter().for_each(|key| keyspace.insert(key, "v").unwrap());
 }
 
 /// Overwrites bytes of a file behind the engine's back.
-fn damage(path: &Path, offset: u64, bytes: &[u8]) {
+pub(crate) fn damage(path: &Path, offset: u64, bytes: &[u8]) {
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.write_all_at(bytes, offset).unwrap();
     file.sync_all().unwrap();
@@ -46,7 +46,10 @@ fn stat_counts_what_is_there() {
     let dir = filled();
     let stat = &dir.run("stat db --json").objects()[0];
     assert_eq!(stat["entries"], 5001);
-    assert_eq!(stat["keyspaces"], serde_json::json!([{ "name": "default", "entries": 5000 }, { "name": "other", "entries": 1 }]));
+    assert_eq!(
+        stat["keyspaces"],
+        serde_json::json!([{ "name": "default", "entries": 5000, "height": 2 }, { "name": "other", "entries": 1, "height": 1 }])
+    );
     assert_eq!(stat["checkpoint"]["replayed"], 2);
     assert_eq!(stat["data_bytes"], std::fs::metadata(dir.path().join("db/data")).unwrap().len());
     assert_eq!(stat["log"]["why_ended"], "nothing was ever written behind it");
@@ -145,9 +148,18 @@ fn a_damaged_log_is_told_from_its_end() {
 fn reading_writes_nothing() {
     let dir = filled();
     let before = files(&dir.path().join("db"));
-    for words in
-        ["get db more -k other", "scan db", "dump db -a", "dump db -l", "stat db", "verify db", "wal db -c", "del db none"]
-    {
+    for words in [
+        "get db more -k other",
+        "scan db",
+        "dump db -a",
+        "dump db -l",
+        "stat db",
+        "stat db --pages",
+        "verify db",
+        "verify db --quick",
+        "wal db -c",
+        "del db none",
+    ] {
         let ran = dir.run(words);
         let after = files(&dir.path().join("db"));
         // An open for writing, as `del` needs, notes itself.

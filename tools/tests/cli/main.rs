@@ -8,5 +8,6 @@ mod common;
 mod compact;
 mod dump_load;
 mod inspect;
+mod pages;
 mod peers;
 mod scan;

@@ -1,0 +1,275 @@
+//! Reading at an LSN: what a key holds, what a leaf holds, as of a snapshot.
+//!
+//! Invariants:
+//! 1. A [`View`] has a slot from before its first read until it is dropped, so that nothing that it can see goes. A view that was
+//!    taken away for memory says so *after* each read, by which time it has read either what it should or nothing that counts.
+//! 2. Leaf and before-images are looked at under one latch of the leaf.
+//! 3. A look-up of one key whose value stands in its leaf needs no view: before-images go only when their commits are visible to
+//!    all, so that what it finds is what some LSN between the watermark at its beginning and at its end says.
+
+use crate::btree::{Found, LeafCopy, Seek, Stop, Tree};
+use crate::catalog::KeyspaceState;
+use crate::database::Shared;
+use crate::error::{Error, Result};
+use crate::held::Held;
+use crate::pages::{self, EnginePool};
+use crate::value::Value;
+use crate::value::fetch::{self, Stored};
+use crate::versions::Before;
+use crate::versions::slots::{Claim, Kind};
+use std::borrow::Borrow;
+
+/// A snapshot: an LSN, and what keeps what it needs.
+#[derive(Debug)]
+pub(crate) struct View<H: Borrow<Shared>> {
+    holder: H,
+    of: Of,
+}
+
+/// Of what a view is.
+#[derive(Debug)]
+enum Of {
+    /// Of the trees as they are, with before-images in place of what is too new.
+    Trees(Claim),
+    /// Of the last checkpoint.
+    Checkpoint(Box<Held>),
+}
+
+impl<H: Borrow<Shared>> View<H> {
+    /// Of all that is visible now, and of what this process has committed and been told of.
+    pub(crate) fn newest(holder: H) -> Result<View<H>> {
+        let shared: &Shared = holder.borrow();
+        shared.owner.check()?;
+        shared.wait_own(u64::MAX)?;
+        let claim = shared.versions.slots.claim(Kind::Reads, || shared.visible.watermark());
+        Ok(View { holder, of: Of::Trees(claim) })
+    }
+
+    /// Of all that is applied, for a transaction that may write.
+    pub(crate) fn applied(holder: H) -> Result<View<H>> {
+        let shared: &Shared = holder.borrow();
+        shared.owner.check()?;
+        let claim = shared.versions.slots.claim(Kind::Writes, || shared.visible.newest_applied());
+        Ok(View { holder, of: Of::Trees(claim) })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        self.holder.borrow()
+    }
+
+    pub(crate) fn holder(&self) -> &H {
+        &self.holder
+    }
+
+    /// Of the last durable checkpoint.
+    pub(crate) fn checkpoint(holder: H) -> Result<View<H>> {
+        let held = Held::last(holder.borrow())?;
+        Ok(View { holder, of: Of::Checkpoint(Box::new(held)) })
+    }
+
+    pub(crate) fn lsn(&self) -> u64 {
+        match &self.of {
+            Of::Trees(claim) => claim.lsn(),
+            Of::Checkpoint(held) => held.lsn,
+        }
+    }
+
+    /// Through which pages are read.
+    pub(crate) fn pool(&self) -> &EnginePool {
+        match &self.of {
+            Of::Trees(_) => &self.shared().pool,
+            Of::Checkpoint(held) => &held.pool,
+        }
+    }
+
+    /// The checkpoint that it is of, if it is of one.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        match &self.of {
+            Of::Trees(_) => None,
+            Of::Checkpoint(held) => Some(held),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        match &self.of {
+            Of::Trees(claim) => self.shared().versions.slots.is_gone(claim),
+            Of::Checkpoint(_) => false,
+        }
+    }
+
+    /// Whether it was taken away.
+    pub(crate) fn check(&self) -> Result<()> {
+        let shared = self.shared();
+        shared.owner.check()?;
+        if self.is_gone() { Err(Error::SnapshotTooOld { lsn: self.lsn() }) } else { Ok(()) }
+    }
+
+    /// The outcome of a read, unless the view was taken away: then whatever it has met tells nothing.
+    pub(crate) fn checked<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.check()?;
+        outcome
+    }
+
+    /// The tree of a keyspace.
+    pub(crate) fn tree(&self, keyspace: &KeyspaceState) -> Result<Tree> {
+        let found = match &self.of {
+            Of::Trees(claim) => keyspace.tree_at(claim.lsn()),
+            Of::Checkpoint(held) => held.keyspace(&keyspace.name).map(|(tree, _)| tree),
+        };
+        self.checked(found)
+    }
+
+    /// The number of entries of a keyspace.
+    pub(crate) fn len(&self, keyspace: &KeyspaceState) -> Result<u64> {
+        let found = match &self.of {
+            Of::Trees(claim) => keyspace.tree_at(claim.lsn()).map(|_| keyspace.len_at(claim.lsn())),
+            Of::Checkpoint(held) => held.keyspace(&keyspace.name).map(|(_, len)| len),
+        };
+        self.checked(found)
+    }
+
+    /// What `key` holds in `tree`; `inline` makes the value of one that stands in the leaf. And the LSN of the leaf.
+    pub(crate) fn get(&self, tree: Tree, key: &[u8], inline: impl FnMut(&[u8]) -> Value) -> Result<(Option<Value>, u64)> {
+        let found = self.stored(tree, key, inline);
+        let (stored, leaf_lsn) = self.checked(found)?;
+        let value = match stored {
+            None => None,
+            Some(Stored::Inline(value)) => Some(value),
+            Some(Stored::Elsewhere { kind, bytes }) => Some(self.fetch(kind, &bytes, key)?),
+        };
+        Ok((value, leaf_lsn))
+    }
+
+    /// Whether `key` holds something in `tree`, and the LSN of its leaf.
+    pub(crate) fn contains(&self, tree: Tree, key: &[u8]) -> Result<(bool, u64)> {
+        let found = self.stored(tree, key, |_| Value::copy_of(b""));
+        let (stored, leaf_lsn) = self.checked(found)?;
+        Ok((stored.is_some(), leaf_lsn))
+    }
+
+    /// What stands for `key`, looked up without waiting.
+    pub(crate) fn look(
+        &self,
+        tree: Tree,
+        key: &[u8],
+        mut inline: impl FnMut(&[u8]) -> Value,
+    ) -> std::result::Result<Option<Stored>, Stop> {
+        tree.get(self.pool(), key, |found| self.use_found(key, found, &mut inline))
+    }
+
+    /// What stands for `key`, and the LSN of its leaf.
+    fn stored(&self, tree: Tree, key: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Result<(Option<Stored>, u64)> {
+        pages::find(self.pool(), tree, key, |found| (self.use_found(key, found, &mut inline), found.lsn))
+    }
+
+    /// What the view sees for `key`. Under the latch of its leaf.
+    fn use_found(&self, key: &[u8], found: Found<'_>, inline: &mut impl FnMut(&[u8]) -> Value) -> Option<Stored> {
+        let mut copy = |value: Option<(u8, &[u8])>| value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut *inline));
+        match found.lsn <= self.lsn() {
+            true => copy(found.value),
+            false => {
+                let before = |before: Option<Option<(u8, &[u8])>>| copy(before.unwrap_or(found.value));
+                self.shared().versions.before(found.page, key, self.lsn(), before)
+            }
+        }
+    }
+
+    /// The value that a cell of `key` names.
+    pub(crate) fn fetch(&self, kind: u8, bytes: &[u8], key: &[u8]) -> Result<Value> {
+        let fetched = fetch::fetch(self.pool(), kind, bytes, || !self.is_gone());
+        self.checked(fetched)?.ok_or_else(|| fetch::lost(key))
+    }
+
+    /// Copies the leaf where a seek lands, and puts into `before` each key for which it is not right, with what that held. Sorted, and
+    /// all of them between the leaf's fences.
+    pub(crate) fn leaf(&self, tree: Tree, seek: Seek<'_>, copy: &mut LeafCopy, before: &mut Vec<Before>) -> Result<()> {
+        let shared = self.shared();
+        let lsn = self.lsn();
+        before.clear();
+        let read = pages::until_found(self.pool(), tree, || {
+            tree.read_leaf(self.pool(), seek, copy, |page, leaf_lsn| {
+                before.clear();
+                if leaf_lsn > lsn {
+                    shared.versions.all_before(page, lsn, before);
+                }
+            })
+        });
+        self.checked(read)?;
+        // What has moved to a neighbour leaves its entries here, too, until they are old.
+        let (lower, upper) = (copy.lower(), copy.upper());
+        before.retain(|(key, _)| **key >= *lower && upper.is_none_or(|upper| **key < *upper));
+        Ok(())
+    }
+}
+
+impl<H: Borrow<Shared>> Drop for View<H> {
+    fn drop(&mut self) {
+        match &self.of {
+            Of::Trees(claim) => self.shared().versions.slots.release(claim),
+            Of::Checkpoint(held) => self.shared().store().release_checkpoint(held.epoch),
+        }
+    }
+}
+
+/// What `key` holds for somebody without a view; `inline` makes the value of one that stands in the leaf.
+pub(crate) fn newest(
+    shared: &Shared,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    mut inline: impl FnMut(&[u8]) -> Value,
+) -> Result<Option<Value>> {
+    match newest_stored(shared, keyspace, key, &mut inline)? {
+        None => Ok(None),
+        Some(Stored::Inline(value)) => Ok(Some(value)),
+        // By the time it is fetched it may have been replaced, and its pages be others': under a view it stays.
+        Some(Stored::Elsewhere { .. }) => {
+            let view = View::newest(shared)?;
+            let tree = view.tree(keyspace)?;
+            Ok(view.get(tree, key, inline)?.0)
+        }
+    }
+}
+
+/// What stands for `key`, for somebody without a view.
+pub(crate) fn newest_stored(
+    shared: &Shared,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    mut inline: impl FnMut(&[u8]) -> Value,
+) -> Result<Option<Stored>> {
+    shared.owner.check()?;
+    let mut last_tree = None;
+    loop {
+        let watermark = shared.visible.watermark();
+        let tree = match keyspace.tree_at(watermark) {
+            Ok(tree) => tree,
+            Err(gone) => {
+                if let Some(since) = keyspace.waits_for(watermark) {
+                    shared.wait_visible(since)?;
+                } else if shared.visible.watermark() == watermark {
+                    return Err(gone);
+                }
+                continue;
+            }
+        };
+        let found = pages::find(&shared.pool, tree, key, |found| {
+            // Asked for under the latch, where nothing can come between.
+            let watermark = shared.visible.watermark();
+            let mut copy = |value: Option<(u8, &[u8])>| value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut inline));
+            if found.lsn <= watermark {
+                return Ok(copy(found.value));
+            }
+            if shared.visible.own() > watermark && !shared.health.failed() {
+                return Err(found.lsn);
+            }
+            Ok(shared.versions.before(found.page, key, watermark, |before| copy(before.unwrap_or(found.value))))
+        });
+        match found {
+            Ok(Ok(stored)) => return Ok(stored),
+            Ok(Err(leaf_lsn)) => shared.wait_own(leaf_lsn)?,
+            // Dropped or cleared meanwhile, and visible to all: the tree's pages are being freed.
+            Err(Error::Corrupt(_)) if last_tree != Some(tree.id) => last_tree = Some(tree.id),
+            Err(e) => return Err(e),
+        }
+    }
+}
