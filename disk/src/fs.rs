@@ -157,7 +157,9 @@ pub trait File: Send + Sync + Debug {
     fn allocate(&self, offset: u64, len: u64) -> Result<()>;
     /// Gives the bytes back to the file system; they read zero. The length stays.
     fn punch_hole(&self, offset: u64, len: u64) -> Result<()>;
-    /// Cuts or extends (with zeros) to `len` bytes.
+    /// Cuts or extends (with zeros) to `len` bytes. A power cut may leave the old length, and what lay behind a cut, until
+    /// `sync(SyncKind::All)`; what is written behind a cut afterwards is not mixed up with it. After an error the length is the old
+    /// one or the new one. No transfer may be on what is cut off.
     fn set_len(&self, len: u64) -> Result<()>;
     /// What its direct I/O needs.
     fn alignment(&self) -> Alignment;

@@ -21,6 +21,9 @@ use std::task::{Context, Poll, Waker};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Whoever is told how waiting has ended.
+type Told = Box<dyn FnOnce(Result<()>) + Send>;
+
 /// What callers and threads tell each other.
 #[derive(Default)]
 pub(crate) struct Attendant {
@@ -33,7 +36,7 @@ pub(crate) struct Attendant {
 struct State {
     jobs: VecDeque<Job>,
     /// Those who wait until an LSN is visible.
-    waiting: Vec<(u64, Box<dyn FnOnce(Result<()>) + Send>)>,
+    waiting: Vec<(u64, Told)>,
     /// A read that a waker waits for has begun.
     reads: bool,
     stopping: bool,

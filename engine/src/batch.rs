@@ -267,12 +267,15 @@ fn commit_operations(
     )
 }
 
+/// The bounds of a range.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// Brings in the leaves that writes will change, so that applying them rarely waits for the device: many reads in flight, in a
 /// sliding window, and one descent more for what is in memory already. Where everything is in memory there is nothing to do.
 #[derive(Default)]
 pub(crate) struct Prefetch<'a> {
     keys: Vec<(Tree, &'a [u8])>,
-    ranges: Vec<(Tree, Bound<&'a [u8]>, Bound<&'a [u8]>)>,
+    ranges: Vec<(Tree, Bounds<'a>)>,
 }
 
 impl<'a> Prefetch<'a> {
@@ -280,7 +283,7 @@ impl<'a> Prefetch<'a> {
     pub(crate) fn add(&mut self, tree: Tree, write: WriteRef<'a>) {
         match write {
             WriteRef::Put(key, _) | WriteRef::Delete(key) => self.keys.push((tree, key)),
-            WriteRef::DeleteRange(from, to) => self.ranges.push((tree, from, to)),
+            WriteRef::DeleteRange(from, to) => self.ranges.push((tree, (from, to))),
         }
     }
 
@@ -290,8 +293,8 @@ impl<'a> Prefetch<'a> {
     /// A page can't be read. [`Error::TransactionTooLarge`].
     pub(crate) fn run(&self, shared: &Shared) -> Result<()> {
         let mut left = shared.options.transaction_limit;
-        for (tree, from, to) in &self.ranges {
-            unless_gone(shared, tree.id, measure(shared, *tree, *from, *to, &mut left))?;
+        for (tree, bounds) in &self.ranges {
+            unless_gone(shared, tree.id, measure(shared, *tree, *bounds, &mut left))?;
         }
         if !shared.pool.may_miss() {
             return Ok(());
@@ -327,7 +330,7 @@ fn unless_gone(shared: &Shared, tree: TreeId, outcome: Result<()>) -> Result<()>
 }
 
 /// Reads the leaves of a range, ahead of need, and takes what they hold from `left`.
-fn measure(shared: &Shared, tree: Tree, from: Bound<&[u8]>, to: Bound<&[u8]>, left: &mut u64) -> Result<()> {
+fn measure(shared: &Shared, tree: Tree, (from, to): Bounds<'_>, left: &mut u64) -> Result<()> {
     let mut leaf = LeafCopy::new();
     let mut at = match from {
         Bound::Included(key) | Bound::Excluded(key) => key.to_vec(),

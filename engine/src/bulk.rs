@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::pages;
-use crate::store::page_header;
+use crate::store::{Draw, page_header};
 use crate::value::cell;
 use crate::value::overflow;
 use ashlar_bufferpool::{BlockPtr, PageId, PageMut};
@@ -191,7 +191,7 @@ impl<'a> Loading<'a> {
         let store = self.shared.store();
         let block = store.block().bytes();
         let lens: Vec<u64> = self.images.iter().map(|(_, len)| (len / block) as u64).collect();
-        store.make_room(lens.len() as u64, || self.shared.pool.dirty_pages())?;
+        let _promise = store.promise(lens.len() as u64, || self.shared.pool.dirty_pages(), Draw::Ordinary)?;
         let extents = store.allocate_batch(&lens)?;
         let staging = std::mem::replace(&mut self.staging, AlignedBuf::zeroed(BATCH_BYTES));
         let mut at = 0;

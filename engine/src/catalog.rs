@@ -221,8 +221,8 @@ pub(crate) struct Names {
 impl Names {
     /// The keyspace of that name at `lsn`.
     pub(crate) fn at(&self, name: &str, lsn: u64) -> Option<Arc<KeyspaceState>> {
-        let named = self.now.get(name).into_iter().chain(self.dropped.iter().filter(|k| k.name == name));
-        named.filter(|k| k.tree_at(lsn).is_ok()).next().cloned()
+        let mut named = self.now.get(name).into_iter().chain(self.dropped.iter().filter(|k| k.name == name));
+        named.find(|k| k.tree_at(lsn).is_ok()).cloned()
     }
 
     /// All names at `lsn`, sorted.

@@ -5,7 +5,8 @@
 //! 2. Every page dirty in the old epoch is written to new blocks.
 //! 3. The log is made durable up to A; the page map's changed nodes are written; the data file is synced.
 //! 4. The superblock is written to the slot not in use, then its mirror, each synced. *This is the moment.*
-//! 5. Only now: blocks that nothing refers to any more are free, log segments below C are recycled.
+//! 5. Only now: blocks that nothing refers to any more are free, log segments below C are recycled, and the file's end is given
+//!    back if enough of it is free.
 //!
 //! Invariants:
 //! 1. One checkpoint at a time: [`CheckpointState`]'s lock is held from cut to end.
@@ -16,7 +17,7 @@ use crate::database::Shared;
 use crate::error::Result;
 use crate::fault::Fault;
 use crate::store::superblock::{Superblock, Superblocks};
-use crate::store::{Draw, Promise};
+use crate::store::{Draw, Promise, ShrinkTo};
 use ashlar_bufferpool::{CheckpointProgress, Epoch, Pace};
 use ashlar_disk::sync;
 use ashlar_wal::Lsn;
@@ -83,7 +84,7 @@ impl Shared {
         waiting > total / 10 && waiting * block > WAITING_BYTES_MIN.min(4 * self.options.grow_step)
     }
 
-    fn run_checkpoint(&self, state: &mut CheckpointState) -> Result<()> {
+    pub(crate) fn run_checkpoint(&self, state: &mut CheckpointState) -> Result<()> {
         self.health.check()?;
         // Room for the catalog's pages is the only thing a checkpoint asks for, and it draws on the reserve; without it nothing has
         // happened yet, and the database goes on.
@@ -101,7 +102,12 @@ impl Shared {
                 self.fail_now(format!("a checkpoint failed: {e}"));
             }
         }
-        outcome
+        outcome?;
+        self.shrink(ShrinkTo::WhatIsWorthIt).or_else(|error| {
+            // The checkpoint is made all the same, and a file that is too long harms nothing.
+            tracing::warn!(%error, "the data file could not be made shorter");
+            self.health.check()
+        })
     }
 
     fn checkpoint_steps(&self, state: &mut CheckpointState, promise: Promise<'_>) -> Result<()> {
@@ -126,6 +132,9 @@ impl Shared {
         if self.options.fault.is(Fault::FreeBeforeSuperblock) {
             self.store().checkpoint_durable(cut.epoch);
             self.wal()?.recycle_below(Lsn(cut.replay_from)).map_err(|e| self.log_error(e))?;
+        }
+        if self.options.fault.is(Fault::ShrinkEarly) {
+            self.store().shrink_early(cut.epoch);
         }
         superblocks.write(&next)?;
         state.current = next;

@@ -275,6 +275,18 @@ impl Database {
         self.shared().checkpoint_now()
     }
 
+    /// Makes the data file as short as it gets, while it is used: frees dropped keyspaces, moves what stands at the file's end to free
+    /// places below, and gives the end back to the file system. It takes several checkpoints and writes what it moves anew; it needs
+    /// free space in the file to move to, and does not make the file longer for that. One at a time.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]; those of [`Database::checkpoint`]; [`Error::Corrupt`] or [`Error::Io`] where something that is to be
+    /// moved can't be read. What was moved before stays moved.
+    pub fn compact(&self) -> Result<crate::Compaction> {
+        self.shared().owner.check()?;
+        self.shared().compact()
+    }
+
     /// One step of the work that threads do in the background otherwise (see [`Background::Manual`](crate::Background::Manual)):
     /// flushes `Eventual` commits, writes back dirty pages, frees dropped keyspaces, makes a due checkpoint. True: there is more.
     ///

@@ -22,6 +22,10 @@ pub enum Fault {
     ConfirmEarly,
     /// Readers see a commit before it is durable.
     ShowEarly,
+    /// The file's end is cut off before the superblock is written that no longer needs it.
+    ShrinkEarly,
+    /// The old blocks of a run of a blob that was moved are free at once, not when the checkpoint is durable that says so.
+    MoveEarly,
     /// Ranges that a transaction has read are not validated.
     RangesNotValidated,
     /// Before-images are added after the leaf has changed.

@@ -42,6 +42,7 @@ mod bulk;
 mod catalog;
 mod checkpoint;
 mod commit;
+mod compact;
 mod database;
 mod error;
 #[doc(hidden)]
@@ -71,6 +72,7 @@ pub use ashlar_disk::{IoMode, QueueKind};
 pub use asynchronous::{CommitFuture, GetFuture, GetManyFuture};
 pub use batch::Batch;
 pub use catalog::KEYSPACE_NAME_MAX;
+pub use compact::Compaction;
 pub use database::Database;
 pub use error::{Corruption, Error, Result};
 pub use keyspace::{Keyspace, Swap};

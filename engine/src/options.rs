@@ -205,7 +205,7 @@ impl Options {
         self
     }
 
-    /// Bytes by which the data file grows at least. Default: 4 MiB.
+    /// Bytes by which the data file grows at least, and that stay free at its end when it gets shorter by itself. Default: 4 MiB.
     pub fn grow_step(mut self, bytes: u64) -> Options {
         self.grow_step = bytes;
         self

@@ -40,7 +40,7 @@ pub(crate) fn load(pool: &EnginePool, page: PageId) -> Result<Option<Hold<'_, St
 }
 
 /// The same, into a reserved frame where there is one.
-fn load_into<'a>(
+pub(crate) fn load_into<'a>(
     pool: &'a EnginePool,
     page: PageId,
     frames: Option<&mut Reservation<'_, Store>>,

@@ -61,6 +61,8 @@ pub struct Stats {
     pub page_writes: u64,
     /// Times the data file grew.
     pub grown: u64,
+    /// Times it became shorter.
+    pub shrunk: u64,
     /// How transfers are kept in flight: `io_uring`, `threads` or `simulated`.
     pub queue: &'static str,
     /// The buffer pool's counters.
@@ -96,6 +98,7 @@ impl Stats {
             bytes_written: counters.bytes_written.load(Relaxed),
             page_writes: counters.writes.load(Relaxed),
             grown: counters.grown.load(Relaxed),
+            shrunk: counters.shrunk.load(Relaxed),
             queue: store.queue().kind(),
             pool: shared.pool.stats(),
             log: shared.log.as_ref().map(ashlar_wal::Wal::stats),

@@ -113,7 +113,7 @@ fn every_length(page: usize) {
     db.checkpoint().unwrap();
     db.checkpoint().unwrap();
     let space = db.stats().space;
-    assert!(space.free > full / 2, "what was removed is free again: {space:?}");
+    assert!(space.file - space.free < full / 2, "what was removed is free again: {space:?}, {full} bytes before");
     assert_clean(&db);
 }
 
@@ -248,13 +248,14 @@ fn values_larger_than_the_cache() {
         }
     }
     assert_clean(&db);
+    let full = db.stats().space.file;
     keyspace.insert("100 MiB", "short now").unwrap();
     keyspace.remove("24 MiB").unwrap();
     db.checkpoint().unwrap();
     let space = db.stats().space;
     assert!(space.file - space.free < 4 << 20, "both are free again: {space:?}");
     keyspace.insert("again", &hundred).unwrap();
-    assert_eq!(db.stats().space.file, space.file, "the room is used again");
+    assert!(db.stats().space.file <= full, "the room is used again");
     drop(keyspace);
     drop(db);
     let db = open();

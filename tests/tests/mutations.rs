@@ -45,4 +45,6 @@ mistakes! {
     a_blob_with_the_page_id_of_a_page_of_the_last_checkpoint: fault Fault::RunIdEarly;
     a_commit_confirmed_before_it_is_durable: fault Fault::ConfirmEarly;
     a_commit_shown_before_it_is_durable: fault Fault::ShowEarly;
+    a_file_cut_before_the_superblock_is_written: fault Fault::ShrinkEarly;
+    a_moved_run_whose_old_blocks_are_free_at_once: fault Fault::MoveEarly;
 }

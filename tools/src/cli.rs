@@ -1,7 +1,7 @@
 //! The command line: which commands there are, and the options that several share.
 
 use crate::bench;
-use crate::commands::{del, dump, get, load, probe, put, scan, stat, verify, wal};
+use crate::commands::{compact, del, dump, get, load, probe, put, scan, stat, verify, wal};
 use crate::error::{Outcome, Result};
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +31,7 @@ enum Command {
     Dump(dump::Args),
     Load(load::Args),
     Stat(stat::Args),
+    Compact(compact::Args),
     Verify(verify::Args),
     Wal(wal::Args),
     Bench(bench::Args),
@@ -49,6 +50,7 @@ impl Cli {
             Command::Dump(args) => dump::run(args, &mut out),
             Command::Load(args) => load::run(args, &mut out),
             Command::Stat(args) => stat::run(args, &mut out),
+            Command::Compact(args) => compact::run(args, &mut out),
             Command::Verify(args) => verify::run(args, &mut out),
             Command::Wal(args) => wal::run(args, &mut out),
             Command::Bench(args) => bench::run(args, &mut out),

@@ -23,7 +23,7 @@
 //!
 //! Reading order: `layout` (the bytes of a page), `node` and `search` (reading one), `edit`, `build` and `divide` (changing
 //! and making one), `read` and `cursor` (from the root to a leaf), `write` (a writer's tools), `apply`, `split`, `join`, `root`,
-//! `remove` (the steps of a change), `check`, `bulk`.
+//! `remove` (the steps of a change), `touch`, `check`, `bulk`.
 
 mod access;
 mod apply;
@@ -46,6 +46,7 @@ mod search;
 mod split;
 #[cfg(test)]
 mod testing;
+mod touch;
 #[cfg(test)]
 mod tree_tests;
 mod write;
@@ -55,6 +56,7 @@ pub use check::Finding;
 pub use cursor::LeafCopy;
 pub use error::{Corrupt, Stop, TreeError};
 pub use layout::{Limits, limits};
+pub use touch::Picked;
 
 use ashlar_bufferpool::{PageId, PageView, WriteOrder};
 

@@ -1,7 +1,7 @@
 //! Runs of blobs in the store: allocated, named by a delta, pinned while they are read, freed.
 
 use super::page_map::extent;
-use super::{Extent, Store};
+use super::{Draw, Extent, Store};
 use crate::blob::{BlobRef, Pins};
 use crate::bulk::Placed;
 use crate::error::{Corruption, Result};
@@ -12,7 +12,8 @@ impl Store {
     /// Blocks and a page id for one run, while `dirty()` pages are dirty. Where no free stretch is that long the file grows.
     pub(crate) fn allocate_run(&self, blocks: u64, dirty: impl Fn() -> usize) -> Result<(PageId, Extent)> {
         let unit = (self.page_size / self.block.bytes()) as u64;
-        self.make_room(blocks.div_ceil(unit), dirty)?;
+        // Held until the run is taken: a cut of the file's end must not take away what was just found to be there.
+        let _promise = self.promise(blocks.div_ceil(unit), dirty, Draw::Ordinary)?;
         loop {
             let seen = self.waiting_and_total().1;
             if let Some(run) = self.try_allocate_run(blocks) {

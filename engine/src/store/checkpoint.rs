@@ -36,7 +36,8 @@ impl Store {
                 *place = later.unwrap_or(*place);
             }
         }
-        (inner.map.apply(&delta), delta.len())
+        let behind = inner.move_nodes_behind;
+        (inner.map.apply(&delta, behind), delta.len())
     }
 
     fn write_nodes(&self, epoch: Epoch, nodes: &[ChangedNode]) -> Result<()> {

@@ -12,6 +12,9 @@ const CHECKPOINT_RESERVE_UNITS: u64 = 96;
 /// Units kept back beside, for commits that only delete: a few at a time, each followed by a checkpoint where need be.
 const DELETE_RESERVE_UNITS: u64 = 64;
 
+/// Units that a file keeps free beside, when it is cut as short as it can be: so that it need not grow for the next commit.
+const SLACK_UNITS: u64 = 64;
+
 /// Who asks for room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Draw {
@@ -27,7 +30,7 @@ pub(crate) enum Draw {
 const GROW_STEP_MAX: u64 = 256 << 20;
 
 /// A least step above this is taken for this, so that sums stay within what a file can have.
-const GROW_STEP_CAP: u64 = 1 << 40;
+pub(super) const GROW_STEP_CAP: u64 = 1 << 40;
 
 /// A promise that so many pages more can become dirty and be written. Given back when dropped: by then the pages it was for
 /// are counted as dirty.
@@ -54,9 +57,11 @@ impl Store {
         loop {
             let (missing, seen) = {
                 let mut inner = self.inner.lock();
-                let missing = inner.space.shortfall(inner.wanted(units, dirty() as u64, draw));
+                let dirty = dirty() as u64;
+                let missing = inner.space.shortfall(inner.wanted(units, dirty, draw));
                 if missing == 0 {
                     inner.promised += units;
+                    inner.least_spare = inner.least_spare.min(inner.spare(dirty));
                     return Ok(Promise { store: self, units });
                 }
                 (missing, inner.space.total())
@@ -65,18 +70,14 @@ impl Store {
         }
     }
 
-    /// Makes sure that `units` units can be taken right away, by a blob, without touching what is promised.
-    pub(crate) fn make_room(&self, units: u64, dirty: impl Fn() -> usize) -> Result<()> {
-        loop {
-            let inner = self.inner.lock();
-            let missing = inner.space.shortfall(inner.wanted(units, dirty() as u64, Draw::Ordinary));
-            let seen = inner.space.total();
-            drop(inner);
-            if missing == 0 {
-                return Ok(());
-            }
-            self.grow_by(missing, seen)?;
+    /// The same promise, if it can be given without growing the file.
+    pub(crate) fn promise_within(&self, units: u64, dirty: impl Fn() -> usize) -> Option<Promise<'_>> {
+        let mut inner = self.inner.lock();
+        if inner.space.shortfall(inner.wanted(units, dirty() as u64, Draw::Ordinary)) > 0 {
+            return None;
         }
+        inner.promised += units;
+        Some(Promise { store: self, units })
     }
 
     /// Makes the file longer by at least `units` units, unless it has grown since the caller saw it with `seen` blocks: then what
@@ -104,14 +105,22 @@ impl Store {
         let block = self.block.bytes() as u64;
         let (old, new) = (old_len / block, (old_len + step) / block);
         let mut inner = self.inner.lock();
+        let units = inner.space.free_units();
         inner.space.extend_to(new);
         inner.space.release(Extent { start: old, len: new - old });
+        // They would have been to spare before.
+        inner.least_spare = inner.least_spare.saturating_add(inner.space.free_units() - units);
         self.counters.grown.fetch_add(1, Relaxed);
         Ok(())
     }
 }
 
 impl Inner {
+    /// Units that are free and that nobody needs, while `dirty` pages are dirty.
+    pub(super) fn spare(&self, dirty: u64) -> u64 {
+        self.space.free_units().saturating_sub(self.wanted(SLACK_UNITS, dirty, Draw::Ordinary))
+    }
+
     /// Units that must be free so that `units` more pages can become dirty while `dirty` are.
     fn wanted(&self, units: u64, dirty: u64, draw: Draw) -> u64 {
         let pages = units + dirty + self.promised;

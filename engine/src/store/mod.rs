@@ -10,7 +10,8 @@
 //! 3. A block superseded in the epoch its image belongs to is free at once (a blob's or bulk-loaded page's is not: the log names
 //!    it; nor, for simplicity, any that enters the delta of an epoch with a bulk load). Superseded in
 //!    a later epoch `e`, or a blob's, it is free when checkpoint `e` is durable, superblock and mirror.
-//! 4. The tail of the file beyond what the space map knows is never used; growth is durable before it is.
+//! 4. The tail of the file beyond what the space map knows is never used; growth is durable before it is, and what is cut off is
+//!    out of the space map before it is.
 
 pub mod page_header;
 pub mod page_map;
@@ -19,14 +20,17 @@ pub mod superblock;
 
 mod blobs;
 mod checkpoint;
+mod evacuate;
 mod grow;
 mod held;
 mod ids;
 mod pages;
 mod retired;
+mod shrink;
 
 pub(crate) use grow::{Draw, Promise};
 pub use page_map::PageMap;
+pub(crate) use shrink::{ShrinkError, ShrinkTo};
 pub use space::{Extent, Space};
 pub use superblock::Superblock;
 
@@ -56,7 +60,10 @@ pub struct Store {
     /// Nothing is written: what is dirty stays in memory.
     read_only: bool,
     inner: Mutex<Inner>,
+    /// Held by whoever changes the file's length.
     growing: Mutex<()>,
+    /// Held by whoever compacts.
+    pub(crate) compacting: Mutex<()>,
     /// Held by whoever takes page ids that the pool does not ask for.
     pub(crate) giving_ids: Mutex<()>,
     fault: Fault,
@@ -74,10 +81,14 @@ struct Inner {
     held: held::Held,
     /// Units that commits under way have been promised.
     promised: u64,
+    /// Units that were not needed at any time since the last checkpoint.
+    least_spare: u64,
     /// Epochs, not yet durable, in which a bulk load was applied: the log names blocks of pages that then entered the delta.
     loaded_in: BTreeSet<Epoch>,
     /// Recovery: runs of blobs that the log names and that no leaf holds yet.
     logged_runs: BTreeMap<PageId, BlockPtr>,
+    /// Compacting: the next checkpoint moves nodes of the map that stand behind this block.
+    move_nodes_behind: Option<u64>,
 }
 
 /// Bytes and operations since the open.
@@ -89,6 +100,7 @@ pub(crate) struct Counters {
     pub(crate) bytes_written: AtomicU64,
     pub(crate) writes: AtomicU64,
     pub(crate) grown: AtomicU64,
+    pub(crate) shrunk: AtomicU64,
 }
 
 /// What a store is made of.
@@ -142,10 +154,13 @@ impl Store {
                 retired: retired::Retired::default(),
                 held: held::Held::new(),
                 promised: 0,
+                least_spare: u64::MAX,
                 loaded_in: BTreeSet::new(),
                 logged_runs: BTreeMap::new(),
+                move_nodes_behind: None,
             }),
             growing: Mutex::new(()),
+            compacting: Mutex::new(()),
             giving_ids: Mutex::new(()),
             fault: parts.fault,
             file: parts.file,

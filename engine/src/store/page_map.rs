@@ -120,10 +120,12 @@ impl PageMap {
         nodes as u64 + 2 * (pages / self.fanout as u64 + 1) + 2
     }
 
-    /// Enters a delta into the image: page id → new place, or freed. Gives the changed nodes of each level, lowest first.
-    pub fn apply(&mut self, delta: &BTreeMap<PageId, Option<BlockPtr>>) -> Vec<Vec<ChangedNode>> {
-        let Some((highest, _)) = delta.last_key_value() else { return Vec::new() };
-        self.grow_to(highest.0 as usize);
+    /// Enters a delta into the image: page id → new place, or freed. Gives the nodes of each level that are to be written, lowest
+    /// first: those that have changed, and those that end behind block `behind` and are to be moved.
+    pub fn apply(&mut self, delta: &BTreeMap<PageId, Option<BlockPtr>>, behind: Option<u64>) -> Vec<Vec<ChangedNode>> {
+        if let Some((highest, _)) = delta.last_key_value() {
+            self.grow_to(highest.0 as usize);
+        }
         let mut changed: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.levels.len()];
         for (page, place) in delta {
             let (node, entry) = (page.0 as usize / self.fanout, page.0 as usize % self.fanout);
@@ -131,10 +133,17 @@ impl PageMap {
             self.levels[0][node][entry] = place.map_or(0, BlockPtr::to_bits);
             changed[0].insert(node);
         }
-        for level in 1..self.levels.len() {
-            let parents: BTreeSet<usize> = changed[level - 1].iter().map(|i| i / self.fanout).collect();
-            parents.iter().for_each(|&i| self.grow_level(level, i));
-            changed[level] = parents;
+        for level in 0..self.levels.len() {
+            if level > 0 {
+                let parents: BTreeSet<usize> = changed[level - 1].iter().map(|i| i / self.fanout).collect();
+                parents.iter().for_each(|&i| self.grow_level(level, i));
+                changed[level] = parents;
+            }
+            if let Some(behind) = behind {
+                let stands_behind = |at: &Option<BlockPtr>| at.is_some_and(|at| ends_behind(at, behind));
+                let moved = self.places[level].iter().enumerate().filter(|(_, at)| stands_behind(at)).map(|(index, _)| index);
+                changed[level].extend(moved);
+            }
         }
         let nodes = changed.into_iter().enumerate();
         nodes.map(|(level, set)| set.into_iter().map(|index| ChangedNode { level, index }).collect()).collect()
@@ -189,6 +198,11 @@ pub fn extent(at: BlockPtr) -> Extent {
     Extent { start: at.address(), len: u64::from(at.blocks()) }
 }
 
+/// Whether any of a pointer's blocks lies at or behind `block`.
+pub(super) fn ends_behind(at: BlockPtr, block: u64) -> bool {
+    at.address() + u64::from(at.blocks()) > block
+}
+
 fn decode(image: &[u8], fanout: usize) -> Box<[u64]> {
     let mut entries = vec![0; fanout].into_boxed_slice();
     let lower = page_header::get_u32(image, page_header::LOWER) as usize;
@@ -226,7 +240,9 @@ mod tests {
                         None => model.remove(&page),
                     };
                 }
-                for nodes in map.apply(&delta) {
+                let before = next;
+                let behind = rng.random_bool(0.3).then(|| rng.random_range(100..next + 1));
+                for nodes in map.apply(&delta, behind) {
                     for node in nodes {
                         let mut image = vec![0; 4096];
                         let len = map.encode(&node, &mut image);
@@ -238,6 +254,9 @@ mod tests {
                             disk.remove(&old.start);
                         }
                     }
+                }
+                if let Some(behind) = behind {
+                    assert!(map.nodes().all(|(_, _, at)| at.address() < behind || at.address() >= before), "all were moved");
                 }
                 let (root, height) = map.root();
                 let read =

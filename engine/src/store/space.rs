@@ -13,6 +13,10 @@
 //! 3. Images shorter than a unit go to units that are broken already, if there are any.
 //! 4. A pinned block (a transfer on it is in flight) is not handed out: what becomes free meanwhile is kept back until unpinned.
 
+mod tail;
+
+pub(crate) use tail::{TailRule, boundary};
+
 use ashlar_bufferpool::Epoch;
 use std::collections::BTreeMap;
 
@@ -29,7 +33,7 @@ pub struct Extent {
 const REGION_BLOCKS: u64 = 1024;
 
 /// The blocks of one file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Space {
     /// One bit a block, 1 = free. Whole regions.
     bits: Vec<u64>,
@@ -41,6 +45,8 @@ pub struct Space {
     unit: u64,
     /// Where the next batch starts to look: batches fill the file from low to high, then start over.
     cursor: usize,
+    /// Everything goes to the lowest place there is: what is freed below the cursor brings it back.
+    low_first: bool,
     free: u64,
     free_units: u64,
     waiting: BTreeMap<Epoch, Vec<Extent>>,
@@ -56,7 +62,7 @@ struct Region {
     free_units: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Pin {
     count: u32,
     /// To be freed when the last pin goes.
@@ -73,6 +79,7 @@ impl Space {
             total: 0,
             unit,
             cursor: 0,
+            low_first: false,
             free: 0,
             free_units: 0,
             waiting: BTreeMap::new(),
@@ -322,6 +329,9 @@ impl Space {
             if free {
                 state.free += changed as u32;
                 self.free += changed;
+                if self.low_first {
+                    self.cursor = self.cursor.min(region);
+                }
             } else {
                 state.free -= changed as u32;
                 self.free -= changed;
@@ -358,7 +368,7 @@ mod tests {
             let mut owned: Vec<Extent> = Vec::new();
             let mut waiting: Vec<Extent> = Vec::new();
             for _ in 0..400 {
-                match rng.random_range(0..10) {
+                match rng.random_range(0..12) {
                     0..4 => {
                         let lens: Vec<u64> = (0..rng.random_range(1..20)).map(|_| rng.random_range(1..=unit)).collect();
                         let units = space.free_units();
@@ -381,6 +391,16 @@ mod tests {
                         space.checkpoint_durable(Epoch(3));
                         waiting.clear();
                     }
+                    10 => {
+                        // Cut, and grown again.
+                        let end = rng.random_range(space.tail()..=total);
+                        space.cut(end);
+                        space.extend_to(total);
+                        if end < total {
+                            space.release(Extent { start: end, len: total - end });
+                        }
+                    }
+                    11 => space.set_low_first(rng.random()),
                     _ => {}
                 }
                 let used: u64 = owned.iter().chain(&waiting).map(|e| e.len).sum();

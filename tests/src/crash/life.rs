@@ -186,13 +186,17 @@ fn work(life: &Life, world: World, past: &mut Past) -> Result<(), Stop> {
     end(life, world, past, rng.random_range(0..4))
 }
 
-/// Checkpoints, maintenance and flushes beside the writers.
+/// Checkpoints, maintenance and compaction beside the writers.
 pub(super) fn keep(world: &World, seed: u64) -> Result<(), Stop> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // In some lives little else is done than compacting.
+    let draws = [12, 12, 7][rng.random_range(0..3)];
+    let least = if draws == 7 { 4 } else { 0 };
     while world.working.load(Relaxed) > 0 {
-        match rng.random_range(0..4) {
-            0 => world.db.checkpoint().map_err(|e| world.stop("checkpoint", &e))?,
-            1 => world.db.maintain().map(drop).map_err(|e| world.stop("maintain", &e))?,
+        match rng.random_range(least..draws) {
+            0..3 => world.db.checkpoint().map_err(|e| world.stop("checkpoint", &e))?,
+            3..6 => world.db.maintain().map(drop).map_err(|e| world.stop("maintain", &e))?,
+            6 => world.db.compact().map(drop).map_err(|e| world.stop("compact", &e))?,
             _ => sleep(Duration::from_micros(rng.random_range(0..2000))),
         }
     }

@@ -41,6 +41,8 @@ pub enum Step {
     Create,
     /// A checkpoint.
     Checkpoint,
+    /// What stands at the file's end moves, and the end goes.
+    Compact,
     /// Background work.
     Maintain,
     /// The log is made durable.
@@ -52,7 +54,7 @@ pub enum Step {
 }
 
 /// Every operation.
-pub const STEPS: [Step; 15] = [
+pub const STEPS: [Step; 16] = [
     Step::Inline,
     Step::Eventual,
     Step::Overflow,
@@ -64,6 +66,7 @@ pub const STEPS: [Step; 15] = [
     Step::Drop,
     Step::Create,
     Step::Checkpoint,
+    Step::Compact,
     Step::Maintain,
     Step::Flush,
     Step::Reopen,
@@ -177,6 +180,7 @@ impl Bench {
             Step::Drop => self.whole(Write::Drop { keyspace: "left".into() }),
             Step::Create => two.into_iter().try_for_each(|k| self.whole(Write::Create { keyspace: k.into() })),
             Step::Checkpoint => self.db().checkpoint(),
+            Step::Compact => self.db().compact().map(drop),
             Step::Maintain => (0..3).try_for_each(|_| self.db().maintain().map(drop)),
             Step::Flush => self.flush(),
             Step::Reopen => {
@@ -252,7 +256,7 @@ impl Bench {
         self.history.settle(found)?;
         dump::check(self.db(), self.history.base()).map_err(|e| e.to_string())?;
         dump::verify(self.db()).map_err(|e| e.to_string())?;
-        for step in [Step::Create, Step::Blob, Step::Inline, Step::Checkpoint] {
+        for step in [Step::Create, Step::Blob, Step::Inline, Step::Checkpoint, Step::Compact] {
             self.step(step).map_err(|e| format!("{step:?} afterwards: {e}"))?;
         }
         let found = dump::dump(self.db()).map_err(|e| format!("reading everything afterwards: {e}"))?;

@@ -1,5 +1,6 @@
 //! One file a subcommand: its arguments, and what it does.
 
+pub(crate) mod compact;
 pub(crate) mod del;
 pub(crate) mod dump;
 pub(crate) mod get;

@@ -57,7 +57,7 @@ fn no_database_is_no_answer_and_stays_none() {
     let dir = Dir::new();
     dir.file("file", "");
     std::fs::create_dir(dir.path().join("empty")).unwrap();
-    for words in ["get DIR k", "del DIR k", "scan DIR", "dump DIR", "stat DIR", "verify DIR", "wal DIR"] {
+    for words in ["get DIR k", "del DIR k", "scan DIR", "dump DIR", "stat DIR", "verify DIR", "compact DIR", "wal DIR"] {
         for (db, why) in [("none", "it does not exist"), ("empty", "there is no file \"data\" in it")] {
             let message = dir.run(&words.replace("DIR", db)).refused();
             assert_eq!(message, format!("{db} is no database: {why}"), "{words}");
@@ -87,7 +87,7 @@ fn a_database_that_is_open_elsewhere_is_locked() {
     let dir = Dir::new();
     let db = ashlardb::Database::open(dir.path().join("db")).unwrap();
     let pid = std::process::id();
-    for words in ["get db k", "put db k v", "verify db", "wal db", "stat db", "load db"] {
+    for words in ["get db k", "put db k v", "verify db", "compact db", "wal db", "stat db", "load db"] {
         let message = dir.run(words).refused();
         assert!(message.starts_with(&format!("db/LOCK is locked by process {pid}")), "{words}: {message}");
     }
@@ -131,7 +131,7 @@ fn arguments_are_checked_before_anything_is_done() {
 fn help_is_there_for_everything() {
     let dir = Dir::new();
     assert!(dir.run("--version").done().starts_with("ashlar "));
-    for command in ["probe", "get", "put", "del", "scan", "dump", "load", "stat", "verify", "wal", "bench"] {
+    for command in ["probe", "get", "put", "del", "scan", "dump", "load", "stat", "compact", "verify", "wal", "bench"] {
         let help = dir.run(&format!("{command} --help")).done();
         assert!(help.contains("Usage: ashlar"), "{command}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{command}: {help}");

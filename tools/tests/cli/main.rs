@@ -5,6 +5,7 @@
 mod basics;
 mod bench;
 mod common;
+mod compact;
 mod dump_load;
 mod inspect;
 mod pages;
