@@ -108,7 +108,7 @@ fn of_several_each_shows_its_own() {
         put(&db, round, &mut now);
         db.checkpoint().unwrap();
     }
-    assert_eq!(db.stats().space.file, before, "the file grows though nothing is held");
+    assert!(db.stats().space.file <= before, "the file grows though nothing is held");
     assert_clean(&db);
 }
 

@@ -136,8 +136,7 @@ fn a_cursor_lends_what_an_iterator_gives() {
     assert!(forward == given);
     let mut cursor = snapshot.cursor(&keyspace, from..to);
     let (mut front, mut back) = (Vec::new(), Vec::new());
-    loop {
-        let Some((key, value)) = cursor.next().unwrap() else { break };
+    while let Some((key, value)) = cursor.next().unwrap() {
         front.push((key.to_vec(), value.to_vec()));
         let Some((key, value)) = cursor.next_back().unwrap() else { break };
         back.push((key.to_vec(), value.to_vec()));
