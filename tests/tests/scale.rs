@@ -22,11 +22,19 @@ fn entries() -> u64 {
     std::env::var("ASHLAR_SCALE").ok().and_then(|n| n.parse().ok()).unwrap_or(300_000)
 }
 
+/// Makes the key of an entry.
+type Key = fn(u64) -> [u8; 16];
+
 /// The key of entry `i`: in no order at first sight.
-fn key(i: u64) -> [u8; 16] {
+fn shuffled(i: u64) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&value_of(i ^ 0x5CA1E, 16));
     key
+}
+
+/// The key of entry `i`: in order.
+fn ascending(i: u64) -> [u8; 16] {
+    u128::from(i).to_be_bytes()
 }
 
 fn value(i: u64) -> Vec<u8> {
@@ -73,7 +81,7 @@ fn sample(db: &Database, data: &Path, written: &AtomicU64, stop: &AtomicBool) ->
     worst
 }
 
-fn load(db: &Database, keyspace: &Keyspace, count: u64, next: &AtomicU64, written: &AtomicU64) {
+fn load(db: &Database, keyspace: &Keyspace, key: Key, count: u64, next: &AtomicU64, written: &AtomicU64) {
     loop {
         let from = next.fetch_add(BATCH, Ordering::Relaxed);
         if from >= count {
@@ -87,7 +95,7 @@ fn load(db: &Database, keyspace: &Keyspace, count: u64, next: &AtomicU64, writte
     }
 }
 
-fn read_all(keyspace: &Keyspace, count: u64, next: &AtomicU64) {
+fn read_all(keyspace: &Keyspace, key: Key, count: u64, next: &AtomicU64) {
     loop {
         let from = next.fetch_add(BATCH, Ordering::Relaxed);
         if from >= count {
@@ -157,6 +165,17 @@ fn scan(keyspace: &Keyspace, count: u64) {
 
 #[test]
 fn more_data_than_cache() {
+    run(shuffled);
+}
+
+#[test]
+fn more_data_than_cache_in_the_order_of_its_keys() {
+    run(ascending);
+}
+
+fn run(key: Key) {
+    // Memory is looked at: one at a time.
+    let _one = ONE_AT_A_TIME.lock();
     let dir = scratch();
     let path = dir.path().join("db");
     let open = || Options::new().cache_size(CACHE).open(&path).unwrap();
@@ -175,10 +194,10 @@ fn more_data_than_cache() {
             let next = AtomicU64::new(0);
             std::thread::scope(|two| (0..2).for_each(|_| drop(two.spawn(|| work(&next)))));
         };
-        both(&|next| load(&db, &keyspace, count, next, &written));
+        both(&|next| load(&db, &keyspace, key, count, next, &written));
         let loaded = started.elapsed();
         assert_eq!(keyspace.len().unwrap(), count);
-        both(&|next| read_all(&keyspace, count, next));
+        both(&|next| read_all(&keyspace, key, count, next));
         scan(&keyspace, count);
         db.checkpoint().unwrap();
         assert_clean(&db);
@@ -193,10 +212,12 @@ fn more_data_than_cache() {
     let db = open();
     let keyspace = db.keyspace("k").unwrap();
     assert_eq!(keyspace.len().unwrap(), count);
-    read_all(&keyspace, count, &AtomicU64::new(0));
+    read_all(&keyspace, key, count, &AtomicU64::new(0));
     scan(&keyspace, count);
     assert_clean(&db);
 }
+
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// Ends the sampler also where the test panics.
 struct StopOnDrop<'a>(&'a AtomicBool);
