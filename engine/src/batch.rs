@@ -160,7 +160,7 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef
         let mut prefetch = Prefetch::default();
         let mut operations = Vec::with_capacity(writes.len());
         for ((keyspace, write), reference) in writes.iter().zip(&references) {
-            let tree = keyspace.tree()?;
+            let tree = shared.tree_of(keyspace)?;
             prefetch.add(tree, *write);
             operations.push(operation(tree.id, *write, reference.clone()));
         }

@@ -116,7 +116,7 @@ fn bulk_error(shared: &Shared, e: BulkError<Error>, index: u64, key_len: usize) 
 fn commit(keyspace: &Keyspace, mut loading: Loading<'_>, root: PageId, new_tree: TreeId, count: u64) -> Result<()> {
     let shared = keyspace.shared();
     let _one = shared.ddl.lock();
-    let tree = keyspace.state().tree()?.id;
+    let tree = shared.tree_of(keyspace.state())?.id;
     let placed = std::mem::take(&mut loading.placed);
     let operation = Operation::BulkLoad { tree, new_tree, root, count, name: keyspace.name(), placed };
     let record = record::single(&operation);
@@ -138,6 +138,8 @@ fn commit(keyspace: &Keyspace, mut loading: Loading<'_>, root: PageId, new_tree:
         Ok(_) => Ok(()),
         Err(Refused::Error(e)) => Err(e),
         Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
+            // Nobody is told of entries that a crash could still take back.
+            shared.wait_visible(shared.visible.newest_applied())?;
             Err(Error::KeyspaceNotEmpty { name: keyspace.name().to_owned() })
         }
     }

@@ -118,6 +118,7 @@ impl KeyspaceState {
         loop {
             let id = self.tree.load(Ordering::Acquire);
             let since = self.since.load(Ordering::Acquire);
+            pause();
             let root = self.root.load(Ordering::Acquire);
             if id != 0 && self.tree.load(Ordering::Acquire) == id {
                 return (Tree { id: TreeId(id), root: PageId(root), slots_max: self.slots_max }, since);
@@ -129,6 +130,11 @@ impl KeyspaceState {
     /// LSN of the commit that dropped it, else the highest number there is.
     fn dropped_at(&self) -> u64 {
         self.dropped.load(Ordering::Acquire)
+    }
+
+    /// LSN of the commit that dropped it, if one has.
+    pub(crate) fn gone_at(&self) -> Option<u64> {
+        Some(self.dropped_at()).filter(|at| *at != NEVER)
     }
 
     /// The LSN of the newest applied commit that made, exchanged or dropped it since the open, at most `lsn`.
@@ -149,6 +155,7 @@ impl KeyspaceState {
         if since <= lsn {
             return Ok(tree);
         }
+        pause();
         let past = self.past.lock();
         let found = past.trees.iter().find(|(_, lsns)| lsns.contains(&lsn)).map(|(tree, _)| *tree);
         // Where it was exchanged between the first look and this one, the tree of the first look stands here by now.
@@ -161,13 +168,21 @@ impl KeyspaceState {
         (since != NEVER && since > lsn && self.dropped_at() == NEVER).then_some(since)
     }
 
+    /// Whether it was made, exchanged or dropped above `lsn`.
+    pub(crate) fn is_changed_above(&self, lsn: u64) -> bool {
+        let is_above = |at: u64| at != NEVER && at > lsn;
+        is_above(self.newest().1) || is_above(self.dropped_at())
+    }
+
     /// Another tree takes its place. Under the apply lock.
     pub(crate) fn exchange(&self, tree: Tree, len: u64, lsn: u64) -> bool {
         let (old, since) = self.newest();
         self.past.lock().trees.push((old, since..lsn));
+        pause();
         self.tree.store(0, Ordering::SeqCst);
         self.root.store(tree.root.0, Ordering::SeqCst);
         self.since.store(lsn, Ordering::SeqCst);
+        pause();
         self.tree.store(tree.id.0, Ordering::SeqCst);
         self.set_len(len, lsn)
     }
@@ -209,6 +224,14 @@ impl KeyspaceState {
     }
 }
 
+/// Lets the deterministic scheduler of debug builds get between two steps that are made without a lock.
+#[inline]
+fn pause() {
+    if cfg!(debug_assertions) {
+        ashlar_disk::sync::stall_point();
+    }
+}
+
 /// The keyspaces by name.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -223,6 +246,11 @@ impl Names {
     pub(crate) fn at(&self, name: &str, lsn: u64) -> Option<Arc<KeyspaceState>> {
         let mut named = self.now.get(name).into_iter().chain(self.dropped.iter().filter(|k| k.name == name));
         named.find(|k| k.tree_at(lsn).is_ok()).cloned()
+    }
+
+    /// LSN of the newest applied commit that dropped a keyspace of that name, if somebody may not see it yet; else 0.
+    pub(crate) fn dropped_at(&self, name: &str) -> u64 {
+        self.dropped.iter().filter(|k| k.name == name).map(|k| k.dropped_at()).max().unwrap_or(0)
     }
 
     /// All names at `lsn`, sorted.

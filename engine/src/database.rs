@@ -212,7 +212,15 @@ impl Database {
         let shared = self.shared();
         shared.owner.check()?;
         let _one = shared.ddl.lock();
-        let Some(state) = shared.names.lock().now.get(name).cloned() else { return Ok(false) };
+        let (found, dropped) = {
+            let names = shared.names.lock();
+            (names.now.get(name).cloned(), names.dropped_at(name))
+        };
+        let Some(state) = found else {
+            // Nobody is told that it is gone whom a crash could still prove wrong.
+            shared.wait_visible(dropped)?;
+            return Ok(false);
+        };
         let tree = state.tree()?.id;
         self.commit_whole(&Operation::DropKeyspace { tree, name }, &[tree])?;
         Ok(true)
@@ -221,7 +229,7 @@ impl Database {
     pub(crate) fn clear_keyspace(&self, state: &KeyspaceState) -> Result<()> {
         let shared = self.shared();
         let _one = shared.ddl.lock();
-        let tree = state.tree()?.id;
+        let tree = shared.tree_of(state)?.id;
         let new_tree = TreeId(shared.next_tree.fetch_add(1, Ordering::Relaxed));
         self.commit_whole(&Operation::ClearKeyspace { tree, new_tree, name: &state.name }, &[tree])
     }

@@ -34,8 +34,18 @@ pub enum Fault {
     BeforeStays,
     /// Whoever begins to read does not look whether the horizon has passed meanwhile.
     HorizonNotReread,
+    /// Nor does a transaction that may write look whether recent commits were trimmed past it meanwhile.
+    WritersHorizonNotReread,
     /// The list of recent commits is trimmed at the watermark, whoever still needs it.
     TrimAtWatermark,
+    /// A transaction ends without waiting until what it has read is durable.
+    LeaveAtOnce,
+    /// Readers do not wait until they see what this process has committed `Eventual`.
+    OwnNotAwaited,
+    /// Transactions do not hold back the before-images that they read.
+    TransactionsHoldNothing,
+    /// What a transaction under snapshot isolation writes is not validated.
+    WritesNotValidated,
 }
 
 impl Fault {

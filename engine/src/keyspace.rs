@@ -215,7 +215,7 @@ impl Keyspace {
     /// # Errors
     /// [`Error::NoSuchKeyspace`], [`Error::ForkedChild`].
     pub fn len(&self) -> Result<u64> {
-        View::newest(&**self.shared())?.len(&self.state)
+        read::at_newest(self.shared(), |view| view.len(&self.state))
     }
 
     /// Whether there are no entries.

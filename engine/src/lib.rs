@@ -53,6 +53,8 @@ mod held;
 mod keyspace;
 mod options;
 mod pages;
+#[doc(hidden)]
+pub mod probe;
 mod range;
 mod read;
 mod recovery;

@@ -63,6 +63,8 @@ pub struct Options {
     pub(crate) eventual_bound: Duration,
     pub(crate) grow_step: u64,
     pub(crate) slots_max: u16,
+    pub(crate) trim_every: Option<usize>,
+    pub(crate) prune_every: Option<usize>,
     pub(crate) blob_threshold: usize,
     pub(crate) recovery_window: usize,
     pub(crate) transaction_limit: u64,
@@ -92,6 +94,8 @@ impl Default for Options {
             eventual_bound: Duration::from_millis(100),
             grow_step: 4 << 20,
             slots_max: 0,
+            trim_every: None,
+            prune_every: None,
             blob_threshold: 64 << 10,
             recovery_window: 32 << 20,
             transaction_limit: 1 << 30,
@@ -241,6 +245,14 @@ impl Options {
     #[doc(hidden)]
     pub fn slots_max(mut self, slots: u16) -> Options {
         self.slots_max = slots;
+        self
+    }
+
+    /// After so many commits the list of recent ones is trimmed, and after so many before-images those that nobody needs go: so that in
+    /// short runs they go as early as they may. For tests. Default: as many as cost little.
+    #[doc(hidden)]
+    pub fn tend_every(mut self, commits: usize, before_images: usize) -> Options {
+        (self.trim_every, self.prune_every) = (Some(commits), Some(before_images));
         self
     }
 

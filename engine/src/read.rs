@@ -228,10 +228,19 @@ pub(crate) fn newest(
         None => Ok(None),
         Some(Stored::Inline(value)) => Ok(Some(value)),
         // By the time it is fetched it may have been replaced, and its pages be others': under a view it stays.
-        Some(Stored::Elsewhere { .. }) => {
-            let view = View::newest(shared)?;
+        Some(Stored::Elsewhere { .. }) => at_newest(shared, |view| {
             let tree = view.tree(keyspace)?;
-            Ok(view.get(tree, key, inline)?.0)
+            Ok(view.get(tree, key, &mut inline)?.0)
+        }),
+    }
+}
+
+/// Reads under a view of its own; where that is taken away meanwhile, under another.
+pub(crate) fn at_newest<T>(shared: &Shared, mut read: impl FnMut(&View<&Shared>) -> Result<T>) -> Result<T> {
+    loop {
+        match read(&View::newest(shared)?) {
+            Err(Error::SnapshotTooOld { .. }) => {}
+            outcome => return outcome,
         }
     }
 }
@@ -247,6 +256,11 @@ pub(crate) fn newest_stored(
     let mut last_tree = None;
     loop {
         let watermark = shared.visible.watermark();
+        if shared.visible.own() > watermark && keyspace.is_changed_above(watermark) && !shared.health.failed() {
+            // What this process has written since stands in another tree than the one that can be seen.
+            shared.wait_own(u64::MAX)?;
+            continue;
+        }
         let tree = match keyspace.tree_at(watermark) {
             Ok(tree) => tree,
             Err(gone) => {

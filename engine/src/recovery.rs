@@ -19,6 +19,7 @@ use crate::background::BackgroundState;
 use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::{self, CATALOG_TREE, Entry, FIRST_TREE};
 use crate::checkpoint::{CheckpointState, log_limit};
+use crate::commit::Order;
 use crate::commit::apply::{Applier, Names, new_tree};
 use crate::commit::visibility::Visibility;
 use crate::database::Shared;
@@ -139,7 +140,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         pool,
         log,
         segment_size: superblock.segment_size,
-        order: Mutex::default(),
+        order: Mutex::new(Order::new(options.trim_every)),
         apply: Mutex::new(applier),
         names,
         unborn: applier_unborn,
@@ -161,7 +162,8 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
 fn start_versions(pool: &EnginePool, applier: &mut Applier, options: &Options) -> Arc<Versions> {
     let cache = u64::from(pool.frames()) * pool.page_size() as u64;
     let limit = options.versions_limit.unwrap_or((16 << 20) + cache / 8);
-    let writer = versions::Writer::new(pool.frames() as usize, limit, applier.applied, options.fault);
+    let writer =
+        versions::Writer::new(pool.frames() as usize, limit, applier.applied, options.fault).pruned_every(options.prune_every);
     let versions = writer.versions().clone();
     for keyspace in applier.pasts.drain(..) {
         keyspace.forget(applier.applied);

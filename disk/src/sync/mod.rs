@@ -25,5 +25,5 @@ pub use condvar::Condvar;
 pub use mutex::{Mutex, MutexGuard};
 pub use random::random_u64;
 pub use simulation::simulate;
-pub use thread::{JoinHandle, Panicked, spawn, yield_point};
+pub use thread::{JoinHandle, Panicked, spawn, stall_point, yield_point};
 pub use time::{now, sleep};

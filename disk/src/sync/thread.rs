@@ -1,9 +1,10 @@
 //! Threads.
 
-use super::simulation::{self, Handle};
+use super::simulation::{self, Handle, Wait};
 use crate::{Error, Op, Result};
 use std::panic::Location;
 use std::path::Path;
+use std::time::Duration;
 
 /// A thread ended by a panic, with what it said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +71,26 @@ pub(super) fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)").to_owned()
 }
+
+/// A [`yield_point`] where a simulation now and then holds the thread up until hardly anybody else can run: for gaps between two steps of
+/// a protocol that only matter when very much happens within them. Nothing in production.
+#[inline]
+#[track_caller]
+pub fn stall_point() {
+    if simulation::simulated() {
+        let place = Location::caller();
+        simulation::with(|context| match context.random_u64() % STALL_ONE_IN {
+            0 => drop(context.block(Wait::Sleep, Some(STALL), place)),
+            _ => context.switch(place),
+        });
+    }
+}
+
+/// The clock moves only when no thread can run, so that any time is long.
+const STALL: Duration = Duration::from_micros(1);
+
+/// Of how many points one holds its thread up.
+const STALL_ONE_IN: u64 = 16;
 
 /// A point where a simulation may switch threads; nothing in production.
 #[inline]

@@ -17,7 +17,7 @@ use super::node::{Fault, Node};
 use super::search::Place;
 use super::{Found, Seek, Tree};
 use ashlar_bufferpool::{Miss, Optimistic, PageId, PageStore, Pool, SharedGuard};
-use ashlar_disk::sync::yield_point;
+use ashlar_disk::sync::stall_point;
 
 /// How often a descent is tried without latches.
 pub(super) const RESTARTS_MAX: usize = 16;
@@ -197,7 +197,7 @@ impl Tree {
 #[inline]
 fn pause() {
     if cfg!(debug_assertions) {
-        yield_point();
+        stall_point();
     }
 }
 

@@ -27,12 +27,13 @@ pub(crate) use recent::Order;
 
 use self::apply::Applier;
 use self::recent::Pending;
-use crate::btree::TreeId;
+use crate::btree::{Tree, TreeId};
 use crate::catalog::KeyspaceState;
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::Durability;
+use crate::probe;
 use crate::store::{Draw, Promise};
 use crate::txn::Footprint;
 use ashlar_disk::sync::MutexGuard;
@@ -107,11 +108,13 @@ impl Shared {
         let record: Arc<[u8]> = prepared.record.into();
         let checked = prepared.unchanged.as_ref().map(|u| self.validate(u.footprint, u.since)).transpose()?;
         let lsn = {
-            // Emptiness is known only when all that has an LSN is applied.
-            let settled = prepared.only_if_empty.map(|keyspace| self.settle(keyspace)).transpose()?;
-            let mut order = self.order.lock();
+            let mut applier = prepared.only_if_empty.map(|_| self.apply.lock());
+            let mut order = match &mut applier {
+                Some(applier) => self.settled(applier)?,
+                None => self.order.lock(),
+            };
             self.health.check()?;
-            if settled.as_ref().is_some_and(|(_, empty)| !empty || order.first().is_some()) {
+            if prepared.only_if_empty.is_some_and(|keyspace| keyspace.len.load(Ordering::Relaxed) > 0) {
                 return Err(Refused::NotEmpty);
             }
             if order.is_any_gone(prepared.touches) {
@@ -125,6 +128,7 @@ impl Shared {
             let place = wal.append_with(room, record.clone());
             let (lsn, flush_start) = (place.lsn.0, place.flush_start.0);
             order.enter(Pending { lsn, flush_start, record, durability: prepared.durability }, prepared.drops);
+            probe::appended(lsn);
             lsn
         };
         appended();
@@ -135,7 +139,9 @@ impl Shared {
                 self.make_durable(lsn)?;
             }
         } else {
-            self.visible.note_own(lsn);
+            if !self.options.fault.is(Fault::OwnNotAwaited) {
+                self.visible.note_own(lsn);
+            }
             self.background.note_eventual();
         }
         self.checkpoint_if_due();
@@ -157,14 +163,14 @@ impl Shared {
         }
     }
 
-    /// With everything applied that has an LSN: the apply lock, under which nothing more is, and whether the keyspace is empty.
-    fn settle(&self, keyspace: &KeyspaceState) -> Result<(MutexGuard<'_, Applier>, bool)> {
-        let mut applier = self.apply.lock();
-        while let Some(last) = self.order.lock().last_unapplied() {
-            self.apply_queue(&mut applier, last)?;
+    /// The commit lock, with everything applied that has an LSN. Whoever takes one meanwhile waits for the apply lock, so that this ends.
+    fn settled(&self, applier: &mut Applier) -> Result<MutexGuard<'_, Order>> {
+        loop {
+            let order = self.order.lock();
+            let Some(last) = order.last_unapplied() else { return Ok(order) };
+            drop(order);
+            self.apply_queue(applier, last)?;
         }
-        let empty = keyspace.len.load(Ordering::Relaxed) == 0;
-        Ok((applier, empty))
     }
 
     /// Room for the pages that a commit may make dirty. Where the disk is full, a checkpoint frees what waits for one.
@@ -300,6 +306,18 @@ impl Shared {
         }
         // Where the database fails meanwhile, reads go on at the watermark.
         self.wait_visible(own).or_else(|e| if self.health.failed() { Ok(()) } else { Err(e) })
+    }
+
+    /// The tree of a keyspace, to be written to. That it is gone is told when no crash can prove it wrong.
+    pub(crate) fn tree_of(&self, keyspace: &KeyspaceState) -> Result<Tree> {
+        match keyspace.tree() {
+            Err(gone) => {
+                // The commit that drops it may still be being applied.
+                keyspace.gone_at().map_or(Ok(()), |lsn| self.wait_visible(lsn))?;
+                Err(gone)
+            }
+            found => found,
+        }
     }
 
     /// Waits until what stands in a leaf with this LSN may be seen, lending a hand with the flush it waits for.

@@ -36,6 +36,8 @@ pub(crate) struct Order {
     applied_bytes: u64,
     /// How many may be applied, and bytes of these, before the list is trimmed again.
     trim_at: (usize, u64),
+    /// How many may be applied before it is worth trimming at all.
+    trim_every: usize,
     /// Trees that a commit in the list, or applied since the open, drops or replaces: nothing may be written to them any more.
     gone: BTreeSet<TreeId>,
 }
@@ -60,6 +62,11 @@ pub(super) enum TrimAt {
 }
 
 impl Order {
+    /// An empty list, trimmed when so many commits are applied; `None`: as many as is good.
+    pub(crate) fn new(trim_every: Option<usize>) -> Order {
+        Order { trim_every: trim_every.unwrap_or(TRIM_EVERY), ..Order::default() }
+    }
+
     /// The oldest commit that is not yet applied.
     pub(crate) fn first(&self) -> Option<&Pending> {
         self.commits.get(self.applied)
@@ -117,7 +124,7 @@ impl Order {
                 while self.applied_bytes > bytes_max && slots.take_oldest_away(applied, Some(Kind::Writes)) {
                     self.trim_to(slots.raise_writers_horizon(applied));
                 }
-                self.trim_at = ((2 * self.applied).max(TRIM_EVERY), (2 * self.applied_bytes).max(TRIM_BYTES));
+                self.trim_at = ((2 * self.applied).max(self.trim_every), (2 * self.applied_bytes).max(TRIM_BYTES));
             }
             TrimAt::Needed { .. } => {}
         }

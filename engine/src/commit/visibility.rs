@@ -4,7 +4,8 @@
 //! 1. The watermark is the largest LSN such that every commit up to it is applied and has the durability it asked for. It only
 //!    rises.
 //! 2. Commits are told of in LSN order ([`Visibility::applied`], under the apply lock). Those that are applied and not yet
-//!    visible stand in a queue; its front is what the watermark waits for.
+//!    visible stand in a queue; its front is what the watermark waits for. A commit that is found applied stands there or is visible,
+//!    so that whoever then makes it durable makes it visible.
 
 use ashlar_disk::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -127,6 +128,8 @@ impl Visibility {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ashlar_disk::sync::{simulate, simulation, spawn, yield_point};
+    use std::sync::Arc;
 
     #[test]
     fn the_watermark_waits_for_the_first_that_is_not_durable() {
@@ -143,6 +146,24 @@ mod tests {
         v.durable(100);
         v.applied(50, true);
         assert_eq!(v.watermark(), 50);
+    }
+
+    #[test]
+    fn what_is_found_applied_and_is_then_made_durable_is_visible() {
+        for seed in 0..200 {
+            let outcome = simulate(&simulation::Options::new(seed), || {
+                let v = Arc::new(Visibility::new(10));
+                let other = v.clone();
+                let applier = spawn("applier", move || other.applied(20, true)).unwrap();
+                while v.newest_applied() < 20 {
+                    yield_point();
+                }
+                v.durable(20);
+                assert_eq!(v.watermark(), 20);
+                applier.join().unwrap();
+            });
+            outcome.expect("a commit that is applied and durable");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::commit::record::{self, Operation};
 use crate::commit::{Prepared, Refused, Unchanged, Until};
 use crate::database::Shared;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::options::Durability;
 use ashlar_disk::sync;
 use std::time::Duration;
@@ -39,7 +40,8 @@ impl Transaction {
         match self.try_commit(durability)? {
             None => Ok(()),
             Some(_) => {
-                let _ = self.leave();
+                // Where the database has failed, what was read may not survive: that counts more than the conflict.
+                self.leave()?;
                 Err(Error::Conflict)
             }
         }
@@ -60,10 +62,10 @@ impl Transaction {
             Err(Refused::Conflict(lsn)) => Ok(Some(lsn)),
             // A tree that was dropped or cleared since: whoever did that is applied by now.
             Err(Refused::TreeGone | Refused::NotEmpty) => Ok(Some(self.shared().visible.newest_applied())),
-            Err(Refused::Error(e)) => {
-                let _ = self.leave();
-                Err(e)
-            }
+            Err(Refused::Error(e)) => match self.leave() {
+                Err(failed) if !matches!(e, Error::OutcomeUnknown { .. }) => Err(failed),
+                _ => Err(e),
+            },
         }
     }
 
@@ -203,6 +205,9 @@ impl Transaction {
             return std::mem::take(&mut self.reads.borrow_mut().footprint);
         }
         let mut footprint = Footprint::default();
+        if self.shared().options.fault.is(Fault::WritesNotValidated) {
+            return footprint;
+        }
         for space in self.writes.spaces.iter().filter(|space| space.is_changed()) {
             let Some(tree) = space.base else {
                 footprint.name(&space.state.name);

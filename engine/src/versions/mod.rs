@@ -136,6 +136,8 @@ pub(crate) struct Writer {
     pruned_to: u64,
     /// Entries added since the last look at what may go.
     since_pruned: usize,
+    /// After so many it is time to.
+    prune_every: usize,
 }
 
 /// After so many new entries it is time to look at what may go.
@@ -149,7 +151,12 @@ impl Writer {
         let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
         let versions = Arc::new(Versions { lists, slots: Slots::new(fault), bytes, entries, limit });
         let (added, retired, sparse) = Default::default();
-        Writer { versions, added, retired, sparse, pruned_to: applied, since_pruned: 0 }
+        Writer { versions, added, retired, sparse, pruned_to: applied, since_pruned: 0, prune_every: PRUNE_EVERY }
+    }
+
+    /// The same, pruned after so many new entries; `None`: as many as is good.
+    pub(crate) fn pruned_every(self, entries: Option<usize>) -> Writer {
+        Writer { prune_every: entries.unwrap_or(PRUNE_EVERY), ..self }
     }
 
     /// What readers use.
@@ -209,7 +216,7 @@ impl Writer {
 
     /// Whether it is time to prune.
     pub(crate) fn is_due(&self) -> bool {
-        self.since_pruned >= PRUNE_EVERY || self.versions.bytes() > self.versions.limit
+        self.since_pruned >= self.prune_every || self.versions.bytes() > self.versions.limit
     }
 
     /// Lets all entries go that nobody needs with the watermark where it is. Where they are over their limit all the same, the oldest

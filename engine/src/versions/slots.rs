@@ -14,7 +14,7 @@
 //!    what it should.
 
 use crate::fault::Fault;
-use ashlar_disk::sync::yield_point;
+use ashlar_disk::sync::{stall_point, yield_point};
 use crossbeam::utils::CachePadded;
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -108,10 +108,9 @@ impl Slots {
     }
 
     fn has_passed(&self, kind: Kind, lsn: u64) -> bool {
-        if self.fault.is(Fault::HorizonNotReread) {
-            return false;
-        }
-        self.horizon.load(SeqCst) > lsn || kind == Kind::Writes && self.writers_horizon.load(SeqCst) > lsn
+        let has_passed = |horizon: &AtomicU64, fault| horizon.load(SeqCst) > lsn && !self.fault.is(fault);
+        has_passed(&self.horizon, Fault::HorizonNotReread)
+            || kind == Kind::Writes && has_passed(&self.writers_horizon, Fault::WritersHorizonNotReread)
     }
 
     fn claim_free(&self, bits: u64) -> (usize, &Slot) {
@@ -152,7 +151,8 @@ impl Slots {
     pub(crate) fn raise_horizon(&self, lsn: u64) -> u64 {
         self.horizon.fetch_max(lsn, SeqCst);
         pause();
-        self.live().map(|(_, at, _)| at).min().map_or(lsn, |oldest| oldest.min(lsn))
+        let holds = |kind: Kind| kind == Kind::Reads || !self.fault.is(Fault::TransactionsHoldNothing);
+        self.live().filter(|&(_, _, kind)| holds(kind)).map(|(_, at, _)| at).min().map_or(lsn, |oldest| oldest.min(lsn))
     }
 
     /// From now on nothing new that may come to write begins below `lsn`; gives the smallest LSN at which such a one may still read.
@@ -194,7 +194,7 @@ impl Slots {
 #[inline]
 fn pause() {
     if cfg!(debug_assertions) {
-        yield_point();
+        stall_point();
     }
 }
 
