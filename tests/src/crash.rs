@@ -24,7 +24,6 @@ use ashlardb::fault::Fault;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use life::{Ending, Life};
 
@@ -157,36 +156,5 @@ impl Crash {
 /// # Errors
 /// The failure of the smallest seed that failed, with that seed, before all later ones have been run.
 pub fn histories(first: u64, count: u64, setup: &Setup) -> Result<Summary, (u64, String)> {
-    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
-    let work = || {
-        let mut sum = Summary::default();
-        while !stop.load(Relaxed) {
-            let seed = next.fetch_add(1, Relaxed);
-            if seed >= first + count {
-                break;
-            }
-            match history(seed, setup) {
-                Ok(summary) => sum.add(&summary),
-                Err(failure) => {
-                    stop.store(true, Relaxed);
-                    return Err((seed, failure));
-                }
-            }
-        }
-        Ok(sum)
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let results: Vec<Result<Summary, (u64, String)>> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles.into_iter().map(|h| h.join().expect("a worker's panic is a bug of the harness")).collect()
-    });
-    let mut sum = Summary::default();
-    let mut failures = Vec::new();
-    for result in results {
-        match result {
-            Ok(summary) => sum.add(&summary),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    failures.into_iter().min_by_key(|(seed, _)| *seed).map_or(Ok(sum), Err)
+    crate::seeds::run(first, count, |seed| history(seed, setup), Summary::add)
 }

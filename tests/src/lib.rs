@@ -3,7 +3,8 @@
 //! Reading order: [`state`] (what a database holds, as plain maps), [`geometry`] (databases small enough that everything happens
 //! all the time), [`workload`] (random keys, values, ranges), [`dump`] (a database read back whole, several ways), [`model`]
 //! (random operations against ordered maps), [`history`] (commits of many threads and what may be found after a crash),
-//! [`crash`] (histories on a simulated machine that loses power at any call).
+//! [`crash`] (histories on a simulated machine that loses power at any call), [`serial`] (histories of transactions and snapshots, checked
+//! at every LSN).
 
 #![expect(clippy::panic, reason = "a library for tests: what goes wrong ends the test")]
 
@@ -13,7 +14,10 @@ pub mod geometry;
 pub mod history;
 pub mod lying;
 pub mod model;
+pub mod seeds;
+pub mod serial;
 pub mod state;
+mod stop;
 pub mod workload;
 
 /// A number from the environment, or `default` where there is none. `0x` begins a hexadecimal one.

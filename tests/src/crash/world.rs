@@ -3,12 +3,12 @@
 use super::events::{Event, Pipe};
 use crate::geometry::Geometry;
 use crate::history::Moment;
+pub(super) use crate::stop::{Stop, stop};
 use crate::workload::Keys;
-use ashlar_disk::{Error as DiskError, Fs};
+use ashlar_disk::Fs;
 use ashlardb::{Database, Error};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -41,14 +41,6 @@ impl Shape {
             threads: rng.random(),
         }
     }
-}
-
-/// Why a life can't go on.
-pub(super) enum Stop {
-    /// The machine has crashed.
-    Crashed,
-    /// The database is wrong.
-    Failed(String),
 }
 
 /// What the threads of a life share.
@@ -98,13 +90,5 @@ impl World {
     /// What an error means: the crash, or a failure.
     pub(super) fn stop(&self, what: &str, error: &Error) -> Stop {
         stop(&*self.fs, what, error)
-    }
-}
-
-/// What an error means: the crash, or a failure.
-pub(super) fn stop(fs: &dyn Fs, what: &str, error: &Error) -> Stop {
-    match fs.exists(Path::new("/")) {
-        Err(DiskError::Crashed { .. }) => Stop::Crashed,
-        _ => Stop::Failed(format!("{what}: {error} ({error:?})")),
     }
 }

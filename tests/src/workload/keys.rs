@@ -20,6 +20,11 @@ impl Keys {
         Keys { keys, len_max }
     }
 
+    /// All of them, ascending.
+    pub fn all(&self) -> &[Vec<u8>] {
+        &self.keys
+    }
+
     /// One of them.
     pub fn pick(&self, rng: &mut impl Rng) -> Vec<u8> {
         self.keys[rng.random_range(0..self.keys.len())].clone()
