@@ -200,6 +200,7 @@ impl Shared {
     fn tend_versions(&self) -> Result<bool> {
         {
             let mut applier = self.apply.lock();
+            self.apply_leftovers(&mut applier)?;
             self.prune(&mut applier)?;
             if !applier.has_sparse() {
                 return Ok(false);

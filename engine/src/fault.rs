@@ -46,6 +46,8 @@ pub enum Fault {
     TransactionsHoldNothing,
     /// What a transaction under snapshot isolation writes is not validated.
     WritesNotValidated,
+    /// A thread named `dies` panics when its commit has taken its LSN. Not a mistake of the engine's: what may happen to it.
+    DiesBeforeApply,
 }
 
 impl Fault {

@@ -132,6 +132,7 @@ impl Shared {
             lsn
         };
         appended();
+        self.die_if_asked();
         self.apply_up_to(lsn)?;
         drop(promise);
         if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
@@ -146,6 +147,19 @@ impl Shared {
         }
         self.checkpoint_if_due();
         Ok(lsn)
+    }
+
+    #[expect(clippy::panic, reason = "asked for by a test")]
+    fn die_if_asked(&self) {
+        if self.options.fault.is(Fault::DiesBeforeApply) && std::thread::current().name() == Some("dies") {
+            panic!("a thread that dies between the LSN of its commit and applying it");
+        }
+    }
+
+    /// Applies what has an LSN and is not applied, if its owner has died.
+    pub(crate) fn apply_leftovers(&self, applier: &mut Applier) -> Result<()> {
+        let last = self.order.lock().last_unapplied();
+        last.map_or(Ok(()), |last| self.apply_queue(applier, last))
     }
 
     /// Validates against the commits so far, without holding them up; the LSN up to which that was done.
