@@ -1,19 +1,26 @@
 //! `ashlar bench`: workloads on a database of its own, every read checked.
 //!
 //! ```text
-//!   place  the database: made, kept or removed; what is in it ──┐
-//!   data   keys and values from numbers, and checking them ─────┼─> workloads ──> run (threads, clock, latencies) ──> report
-//!   zipf   skewed choices ──────────────────────────────────────┘
+//!   place    the database: made, kept or removed; what is in it ──┐
+//!   data     keys and values from numbers, and checking them ─────┤
+//!   zipf     skewed choices ──────────────────────────────────────┼─> workloads ──> run (threads, clock, latencies) ──> report
+//!   on_data  what a thread does on the data set ──────────────────┤
+//!   ycsb     mixes of reads and changes; grown: what they add ────┤
+//!   pause    small commits beside large ones ─────────────────────┘
 //! ```
 //!
 //! 1. The data set is a function of its size: no two runs differ in it, and any value can be checked without a copy.
 //! 2. A read that gives anything else than was written ends the run, with exit status 1.
 
 mod data;
+mod grown;
+mod on_data;
+mod pause;
 mod place;
 mod report;
 mod run;
 mod workloads;
+mod ycsb;
 mod zipf;
 
 use crate::cli::OpenArgs;
@@ -27,17 +34,27 @@ const AFTER: &str = "Workloads:
   load-bulk             one bulk load of N sorted entries, one thread
   load-seq, load-rand   insert N entries in sorted or random order, in transactions of 1000, durable at the end
   get-rand, get-zipf    point reads of random keys, evenly or skewed (zipf 0.99)
+  get-rand-writers      the same, evenly, while one thread more commits single keys
   get-many              point reads in batches of 64
   scan-full, scan-100   everything in order; 100 entries from a random start
-  put-sync              one durable single-key commit at a time
+  put-sync              one durable single-key commit at a time; threads share flushes of the log
   put-async             single-key commits, durable within 100 ms
-  update-rand           read a random key, write it changed
+  update-rand           read a random key, write it changed: a serializable transaction, begun again
+                        where another commit came between
+  ycsb-a, ycsb-b        zipf: 50 % or 95 % reads, the rest updates
+  ycsb-c                zipf: reads
+  ycsb-d                95 % reads, mostly of what is newest; 5 % inserts
+  ycsb-e                95 % scans of 1 to 100 entries from a zipf start; 5 % inserts
+  ycsb-f                zipf: 50 % reads, 50 % read-modify-writes, each a serializable transaction
+  pause                 single-key commits while another thread commits large transactions: how long
+                        the small ones wait, and what the large ones spend their time with
   blob                  put 256 values of 1 MiB, then get them in random order
 
 Examples:
   ashlar bench --workload load-rand,get-rand,scan-full
   ashlar bench --dir /mnt/nvme -w all --n 20000000 --cache-mb 256 --threads 8 --keep
   ashlar bench --workload put-sync --threads 16 --seconds 30 --json
+  ashlar bench --workload pause --pause-writes 1000000
 
 Keys have 16 bytes. MB/s counts keys and values (10^6 bytes). A latency is that of one operation:
 a transaction, a read, a scan; it includes checking what was read. Read workloads load the data set
@@ -80,7 +97,10 @@ pub(crate) struct Args {
     /// Entries of a transaction of load-*, reads of a batch of get-many [default: 1000 and 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch: Option<u32>,
-    /// Durability of commits of load-*, update-rand and blob [default: eventual, durable at the end]
+    /// Writes of each large transaction of pause, at most N; the limits of log and memory are raised where it needs that
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pause_writes: u64,
+    /// Durability of commits of load-*, get-rand-writers, update-rand, ycsb-* and blob [default: eventual, durable at the end]
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
     /// Leave the database in place
@@ -107,6 +127,7 @@ enum Choice {
     LoadRand,
     GetRand,
     GetZipf,
+    GetRandWriters,
     GetMany,
     ScanFull,
     #[value(name = "scan-100")]
@@ -114,28 +135,54 @@ enum Choice {
     PutSync,
     PutAsync,
     UpdateRand,
+    YcsbA,
+    YcsbB,
+    YcsbC,
+    YcsbD,
+    YcsbE,
+    YcsbF,
+    Pause,
     Blob,
     All,
 }
 
 impl Choice {
-    const EACH: [Choice; 12] = [
+    const EACH: [Choice; 20] = [
         Choice::LoadBulk,
         Choice::LoadSeq,
         Choice::LoadRand,
         Choice::GetRand,
         Choice::GetZipf,
+        Choice::GetRandWriters,
         Choice::GetMany,
         Choice::ScanFull,
         Choice::Scan100,
         Choice::PutSync,
         Choice::PutAsync,
         Choice::UpdateRand,
+        Choice::YcsbA,
+        Choice::YcsbB,
+        Choice::YcsbC,
+        Choice::YcsbD,
+        Choice::YcsbE,
+        Choice::YcsbF,
+        Choice::Pause,
         Choice::Blob,
     ];
 
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+impl Args {
+    /// What to run, in order.
+    fn chosen(&self) -> Vec<Choice> {
+        if self.workload.contains(&Choice::All) { Choice::EACH.to_vec() } else { self.workload.clone() }
+    }
+
+    fn runs(&self, choice: Choice) -> bool {
+        self.chosen().contains(&choice)
     }
 }
 
@@ -148,10 +195,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let chosen = if args.workload.contains(&Choice::All) { Choice::EACH.to_vec() } else { args.workload.clone() };
     let mut place = Place::find(args)?;
     let outcome = report::heading(out).and_then(|()| {
-        chosen.iter().try_for_each(|choice| {
+        args.chosen().iter().try_for_each(|choice| {
             let measured = workloads::run(*choice, args, &mut place, out)?;
             measured.iter().try_for_each(|m| report::show(m, out))?;
             out.flush()

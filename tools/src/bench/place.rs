@@ -4,8 +4,8 @@
 //! 2. Keyspace `bench` says what is in a database once it is loaded whole: (entries, value size). What a killed run left has none,
 //!    and is not used.
 
-use super::Args;
 use super::data;
+use super::{Args, Choice, pause};
 use crate::error::{Error, Result};
 use ashlardb::{Create, Database, Keyspace};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,9 @@ impl Place {
         }
         let path = args.dir.join(NAME);
         let mut options = args.open.options();
+        if args.runs(Choice::Pause) {
+            options = pause::raise_limits(args, options);
+        }
         if let Some(bytes) = args.page_size {
             options = options.page_size(bytes);
         }

@@ -1,4 +1,4 @@
-//! Runs operations in threads against the clock, and keeps their latencies.
+//! Runs operations in threads against the clock, and keeps their latencies: one sample a group of threads that do the same.
 
 use crate::error::{Error, Result};
 use ashlar_disk::sync::{Mutex, now, spawn};
@@ -57,41 +57,51 @@ impl Sample {
     }
 }
 
-/// Runs each worker in a thread of its own until it has no more to do or `limit` has passed, then `end` (which counts, too). The
-/// first error ends all.
-pub(super) fn run(workers: Vec<Worker>, limit: Option<Duration>, end: impl FnOnce() -> Result<()>) -> Result<Sample> {
+/// Threads that do the same.
+pub(super) struct Group {
+    pub(super) workers: Vec<Worker>,
+    pub(super) limit: Option<Duration>,
+}
+
+/// Runs each worker in a thread of its own until it has no more to do or its group's limit has passed, then `end` (which counts, too).
+/// The first error ends all. A sample for each group.
+pub(super) fn run(groups: Vec<Group>, end: impl FnOnce() -> Result<()>) -> Result<Vec<Sample>> {
     let stop = Arc::new(AtomicBool::new(false));
     let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let mut samples = groups.iter().map(|_| Sample::empty()).collect::<Result<Vec<_>>>()?;
     let start = now();
     let mut threads = Vec::new();
-    for (index, worker) in workers.into_iter().enumerate() {
-        let (their_stop, their_outcomes) = (stop.clone(), outcomes.clone());
-        let body = move || {
-            let outcome = work(worker, limit.map(|limit| start + limit), &their_stop);
-            their_outcomes.lock().push(outcome);
-        };
-        match spawn(&format!("bench-{index}"), body) {
-            Ok(thread) => threads.push(thread),
-            Err(error) => {
-                stop.store(true, Relaxed);
-                return Err(error.into());
+    for (group, Group { workers, limit }) in groups.into_iter().enumerate() {
+        for worker in workers {
+            let (their_stop, their_outcomes) = (stop.clone(), outcomes.clone());
+            let body = move || {
+                let outcome = work(worker, limit.map(|limit| start + limit), &their_stop);
+                their_outcomes.lock().push((group, outcome));
+            };
+            match spawn(&format!("bench-{}", threads.len()), body) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    stop.store(true, Relaxed);
+                    return Err(error.into());
+                }
             }
         }
     }
     threads.into_iter().try_for_each(|thread| thread.join())?;
-    let mut whole = Sample::empty()?;
-    for outcome in outcomes.lock().drain(..) {
-        whole.merge(&outcome?)?;
+    for (group, outcome) in outcomes.lock().drain(..) {
+        samples[group].merge(&outcome?)?;
     }
     end()?;
-    whole.elapsed = now() - start;
-    Ok(whole)
+    let elapsed = now() - start;
+    samples.iter_mut().for_each(|sample| sample.elapsed = elapsed);
+    Ok(samples)
 }
 
 fn work(mut worker: Worker, until: Option<Duration>, stop: &AtomicBool) -> Result<Sample> {
     let mut sample = Sample::empty()?;
     let mut before = now();
-    while !stop.load(Relaxed) && until.is_none_or(|until| before < until) {
+    // On a busy machine a thread may begin when the time is over: one operation it does all the same.
+    while !stop.load(Relaxed) && (sample.ops == 0 || until.is_none_or(|until| before < until)) {
         match worker() {
             Ok(Some(amount)) => {
                 // One look at the clock an operation: it ends where the next begins.
@@ -113,6 +123,10 @@ fn work(mut worker: Worker, until: Option<Duration>, stop: &AtomicBool) -> Resul
 mod tests {
     use super::*;
 
+    fn run_one(workers: Vec<Worker>, limit: Option<Duration>) -> Result<Sample> {
+        run(vec![Group { workers, limit }], || Ok(())).map(|mut samples| samples.remove(0))
+    }
+
     fn counting(n: u64) -> Worker {
         let mut left = n;
         Box::new(move || {
@@ -123,8 +137,15 @@ mod tests {
 
     #[test]
     fn all_that_workers_do_is_counted() {
-        let sample = run(vec![counting(5), counting(3)], None, || Ok(())).unwrap();
+        let sample = run_one(vec![counting(5), counting(3)], None).unwrap();
         assert_eq!((sample.ops, sample.moved, sample.latency.len()), (6, Amount { entries: 12, bytes: 60 }, 6));
+    }
+
+    #[test]
+    fn groups_are_told_apart() {
+        let group = |n| Group { workers: vec![counting(n), counting(n)], limit: None };
+        let ops: Vec<u64> = run(vec![group(5), group(3)], || Ok(())).unwrap().iter().map(|sample| sample.ops).collect();
+        assert_eq!(ops, [8, 4]);
     }
 
     #[test]
@@ -136,16 +157,17 @@ mod tests {
                 Amount::default()
             }))
         });
-        let latency = run(vec![slow], None, || Ok(())).unwrap().latency;
+        let latency = run_one(vec![slow], None).unwrap().latency;
         assert!(latency.max() >= 30_000_000 && latency.value_at_quantile(0.5) >= 2_000_000 && latency.min() < 30_000_000);
     }
 
     #[test]
     fn time_and_errors_end_it() {
         let endless = || -> Worker { Box::new(|| Ok(Some(Amount::default()))) };
-        let sample = run(vec![endless()], Some(Duration::from_millis(20)), || Ok(())).unwrap();
+        let sample = run_one(vec![endless()], Some(Duration::from_millis(20))).unwrap();
         assert!(sample.ops > 0 && sample.elapsed >= Duration::from_millis(20));
+        assert_eq!(run_one(vec![endless()], Some(Duration::ZERO)).unwrap().ops, 1);
         let failing: Worker = Box::new(|| Err(Error::Wrong("as intended".into())));
-        assert!(run(vec![endless(), failing], None, || Ok(())).unwrap_err().to_string().contains("as intended"));
+        assert!(run_one(vec![endless(), failing], None).unwrap_err().to_string().contains("as intended"));
     }
 }

@@ -1,21 +1,22 @@
 //! The workloads.
 
 use super::data::{self, Permutation, Random};
+use super::on_data::OnData;
 use super::place::{Contents, Place};
-use super::report::{Delta, Measured};
-use super::run::{Amount, Worker, run as measure};
+use super::report::{Delta, Extra, Measured};
+use super::run::{Amount, Group, Worker, run as measure};
 use super::zipf::Zipf;
-use super::{Args, Choice, DurabilityArg, wrong};
+use super::{Args, Choice, DurabilityArg, pause, wrong, ycsb};
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::progress::Spinner;
 use ashlardb::{Database, Durability, Keyspace};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 const LOAD_BATCH: u32 = 1000;
 const READ_BATCH: u32 = 64;
-const SCAN_LEN: u64 = 100;
 /// Where the random order of a load comes from.
 const ORDER_SEED: u64 = 0x0DE2;
 
@@ -33,9 +34,22 @@ pub(super) fn run(choice: Choice, args: &Args, place: &mut Place, out: &Output) 
         Choice::Blob => bench.blob(place),
         _ => {
             let data = bench.loaded(place)?;
-            Ok(vec![bench.on_data(choice, &data)?])
+            match (choice, ycsb::Mix::of(choice)) {
+                (Choice::GetRandWriters, _) => bench.get_beside_writer(&data),
+                (Choice::UpdateRand, _) => Ok(vec![bench.update(&data)?]),
+                (Choice::Pause, _) => bench.pause(&data),
+                (_, Some(mix)) => Ok(vec![bench.ycsb(choice, mix, &data)?]),
+                (_, None) => Ok(vec![bench.read(choice, &data)?]),
+            }
         }
     }
+}
+
+/// Threads that do the same, measured by themselves.
+struct Part {
+    name: String,
+    limit: Option<Duration>,
+    workers: Vec<Worker>,
 }
 
 /// One workload's settings.
@@ -66,11 +80,31 @@ impl Bench<'_> {
         limit: Option<Duration>,
         worker: impl Fn(u64) -> Worker,
     ) -> Result<Measured> {
-        let _spinner = Spinner::start(self.out, name.clone())?;
+        let workers = (0..u64::from(threads)).map(worker).collect();
+        let mut measured = self.measure_parts(db, vec![Part { name, limit, workers }])?;
+        Ok(measured.remove(0))
+    }
+
+    /// Several kinds of work beside each other, a result each.
+    fn measure_parts(&self, db: &Database, parts: Vec<Part>) -> Result<Vec<Measured>> {
+        let names: Vec<(String, usize)> = parts.iter().map(|part| (part.name.clone(), part.workers.len())).collect();
+        let label = names.first().map(|(name, _)| name.clone()).unwrap_or_default();
+        let _spinner = Spinner::start(self.out, label)?;
         let before = db.stats();
-        let workers: Vec<Worker> = (0..u64::from(threads)).map(worker).collect();
-        let sample = measure(workers, limit, || Ok(db.flush()?))?;
-        Ok(Measured { name, threads: threads as usize, sample, engine: Delta::between(&before, &db.stats()) })
+        let groups = parts.into_iter().map(|Part { limit, workers, .. }| Group { workers, limit }).collect();
+        let samples = measure(groups, || Ok(db.flush()?))?;
+        let engine = Delta::between(&before, &db.stats());
+        let last = names.len() - 1;
+        let measured = names.into_iter().zip(samples).enumerate();
+        let measured = measured.map(|(part, ((name, threads), sample))| Measured {
+            name,
+            threads,
+            sample,
+            extra: Vec::new(),
+            engine,
+            is_last: part == last,
+        });
+        Ok(measured.collect())
     }
 
     /// One operation: the whole load.
@@ -133,24 +167,87 @@ impl Bench<'_> {
         if place.loaded(self.set)?.is_none() {
             self.fill(Choice::LoadRand, place)?;
         }
+        let data = place.data()?;
+        // A workload before, also one that was killed, may have inserted more.
+        if data.len()? > self.set.n {
+            data.remove_range(data::key(self.set.n)..)?;
+        }
         // Measured without the work that a load has left over.
         place.database()?.checkpoint()?;
-        place.data()
+        Ok(data)
     }
 
-    fn on_data(&self, choice: Choice, data: &Keyspace) -> Result<Measured> {
+    fn on_data(&self, data: &Keyspace, thread: u64) -> OnData {
+        OnData { data: data.clone(), set: self.set, random: Random::new(1 + thread) }
+    }
+
+    fn read(&self, choice: Choice, data: &Keyspace) -> Result<Measured> {
         let threads = if choice == Choice::GetMany { 1 } else { self.args.threads };
         let zipf = (choice == Choice::GetZipf).then(|| Arc::new(Zipf::new(self.set.n)));
         self.measure(choice.name(), data.database(), threads, self.limit(), |thread| {
-            let worker = OnData { data: data.clone(), set: self.set, random: Random::new(1 + thread) };
+            let worker = self.on_data(data, thread);
             match choice {
                 Choice::GetMany => worker.get_many(self.args.batch.unwrap_or(READ_BATCH)),
                 Choice::ScanFull => worker.scan_full(),
                 Choice::Scan100 => worker.scan_some(),
-                Choice::UpdateRand => worker.update(thread, u64::from(threads), self.durability()),
                 _ => worker.get(zipf.clone()),
             }
         })
+    }
+
+    fn update(&self, data: &Keyspace) -> Result<Measured> {
+        let retries = Arc::new(AtomicU64::new(0));
+        let mut measured =
+            self.measure(Choice::UpdateRand.name(), data.database(), self.args.threads, self.limit(), |thread| {
+                self.on_data(data, thread).update(self.durability(), retries.clone())
+            })?;
+        measured.extra.push(("retries", Extra::Count(retries.load(Relaxed))));
+        Ok(measured)
+    }
+
+    fn ycsb(&self, choice: Choice, mix: ycsb::Mix, data: &Keyspace) -> Result<Measured> {
+        let common = Arc::new(ycsb::Common::new(mix, self.set.n, self.durability()));
+        let mut measured = self.measure(choice.name(), data.database(), self.args.threads, self.limit(), |thread| {
+            ycsb::client(self.on_data(data, thread), common.clone())
+        })?;
+        if choice == Choice::YcsbF {
+            measured.extra.push(("retries", Extra::Count(common.retries.load(Relaxed))));
+        }
+        Ok(measured)
+    }
+
+    /// Point reads while one thread more commits single keys.
+    fn get_beside_writer(&self, data: &Keyspace) -> Result<Vec<Measured>> {
+        let (name, limit, threads) = (Choice::GetRandWriters.name(), self.limit(), u64::from(self.args.threads));
+        let readers = (0..threads).map(|thread| self.on_data(data, thread).get(None)).collect();
+        let writer = self.on_data(data, threads).put_random(self.durability());
+        self.measure_parts(
+            data.database(),
+            vec![
+                Part { name: format!("{name} get"), limit, workers: readers },
+                Part { name: format!("{name} put"), limit, workers: vec![writer] },
+            ],
+        )
+    }
+
+    /// Single-key commits while another thread commits large transactions.
+    fn pause(&self, data: &Keyspace) -> Result<Vec<Measured>> {
+        let notes = Arc::new(pause::Notes::default());
+        let small = pause::small(self.on_data(data, 0), notes.clone());
+        let (writes, order) = (self.args.pause_writes, Permutation::new(self.set.n, ORDER_SEED));
+        let limit = Duration::from_secs_f64(self.args.seconds);
+        let large = pause::large(self.on_data(data, 1), writes, limit, order, notes.clone());
+        let mut measured = self.measure_parts(
+            data.database(),
+            vec![
+                Part { name: "pause small".into(), limit: None, workers: vec![small] },
+                Part { name: "pause large".into(), limit: None, workers: vec![large] },
+            ],
+        )?;
+        if let Some(large) = measured.last_mut() {
+            large.extra = notes.of_large();
+        }
+        Ok(measured)
     }
 
     /// Single-key commits: keys in random order, new ones until all N are there, then the same again, changed.
@@ -188,102 +285,19 @@ impl Bench<'_> {
             })
         })?;
         let get = self.measure("blob get".into(), blobs.database(), self.args.threads, self.limit(), |thread| {
-            OnData { data: blobs.clone(), set, random: Random::new(1 + thread) }.get(None)
+            self.on_data(&blobs, thread).get(None)
         })?;
         Ok(vec![put, get])
     }
 }
 
-/// What a worker on the data set works with.
-struct OnData {
-    data: Keyspace,
-    set: Contents,
-    random: Random,
-}
-
-impl OnData {
-    fn get(mut self, zipf: Option<Arc<Zipf>>) -> Worker {
-        let mut value = Vec::new();
-        Box::new(move || {
-            let i = match &zipf {
-                Some(zipf) => zipf.next(&mut self.random),
-                None => self.random.below(self.set.n),
-            };
-            let found = self.data.get_into(data::key(i), &mut value)?;
-            self.set.check(i, found.then_some(&value))?;
-            Ok(Some(self.set.amount(1)))
-        })
-    }
-
-    fn get_many(mut self, batch: u32) -> Worker {
-        let mut chosen = Vec::new();
-        Box::new(move || {
-            chosen.clear();
-            chosen.extend((0..batch).map(|_| self.random.below(self.set.n)));
-            let values = self.data.get_many(chosen.iter().map(|&i| data::key(i)))?;
-            for (&i, value) in chosen.iter().zip(&values) {
-                self.set.check(i, value.as_deref())?;
-            }
-            Ok(Some(self.set.amount(u64::from(batch))))
-        })
-    }
-
-    fn scan_full(self) -> Worker {
-        Box::new(move || {
-            self.scan(0, self.set.n)?;
-            Ok(Some(self.set.amount(self.set.n)))
-        })
-    }
-
-    fn scan_some(mut self) -> Worker {
-        Box::new(move || {
-            let from = self.random.below(self.set.n);
-            let to = from.saturating_add(SCAN_LEN).min(self.set.n);
-            self.scan(from, to)?;
-            Ok(Some(self.set.amount(to - from)))
-        })
-    }
-
-    /// Reads the entries `from..to`, and sees that there are no others between.
-    fn scan(&self, from: u64, to: u64) -> Result<()> {
-        // No end is given: a scan of 100 entries is one that stops after as many.
-        let mut range = self.data.range(data::key(from)..);
-        for i in from..to {
-            let Some(entry) = range.next() else { return Err(wrong(format!("a scan ends before entry {i}"))) };
-            let (key, value) = entry?;
-            if data::entry_of(&key) != Some(i) {
-                return Err(wrong(format!("a scan gives key {} where entry {i} should be", key.escape_ascii())));
-            }
-            self.set.check(i, Some(&value))?;
-        }
-        match to == self.set.n && range.next().is_some() {
-            true => Err(wrong("a scan goes on behind the last entry".into())),
-            false => Ok(()),
-        }
-    }
-
-    /// Entries are divided among the threads, so that no change is lost between a read and its write.
-    fn update(mut self, thread: u64, threads: u64, durability: Durability) -> Worker {
-        let mine = (self.set.n / threads).max(1);
-        let mut value = Vec::new();
-        Box::new(move || {
-            let i = (self.random.below(mine) * threads + thread) % self.set.n;
-            let found = self.data.get_into(data::key(i), &mut value)?;
-            let generation = self.set.check(i, found.then_some(&value))?;
-            data::value(i, generation + 1, self.set.value_len, &mut value);
-            self.data.insert_with(data::key(i), &value, durability)?;
-            Ok(Some(self.set.amount(1)))
-        })
-    }
-}
-
 impl Contents {
-    fn amount(self, entries: u64) -> Amount {
+    pub(super) fn amount(self, entries: u64) -> Amount {
         Amount { entries, bytes: entries * self.entry_len() }
     }
 
     /// The generation of what was read for entry `i`; an error if it is not what was written.
-    fn check(self, i: u64, found: Option<impl AsRef<[u8]>>) -> Result<u64> {
+    pub(super) fn check(self, i: u64, found: Option<impl AsRef<[u8]>>) -> Result<u64> {
         let Some(value) = found else { return Err(wrong(format!("entry {i} is missing"))) };
         let bytes = value.as_ref();
         data::generation_of(i, bytes, self.value_len)

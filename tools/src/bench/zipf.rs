@@ -26,7 +26,12 @@ impl Zipf {
 
     /// An entry.
     pub(super) fn next(&self, random: &mut Random) -> u64 {
-        self.scatter.of(self.rank(random.unit()))
+        self.scatter.of(self.next_rank(random))
+    }
+
+    /// A rank: 0 is the most frequent.
+    pub(super) fn next_rank(&self, random: &mut Random) -> u64 {
+        self.rank(random.unit())
     }
 
     fn rank(&self, unit: f64) -> u64 {
