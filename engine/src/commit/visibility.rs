@@ -6,9 +6,9 @@
 //! 2. Commits are told of in LSN order ([`Visibility::applied`], under the apply lock). Those that are applied and not yet
 //!    visible stand in a queue; its front is what the watermark waits for.
 
+use ashlar_disk::sync::atomic::{AtomicU64, Ordering};
 use ashlar_disk::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module.
 #[derive(Debug)]
