@@ -25,7 +25,7 @@ pub mod mutation;
 #[path = "seam/mod.rs"]
 pub mod sync;
 
-pub use memory::{Error, Reserved, Result};
+pub use memory::{AlignedBuf, ArenaSlice, Error, Reserved, Result};
 pub use page_id::PageId;
 
 /// Stands in for `crossbeam::utils`.
@@ -33,19 +33,40 @@ pub mod utils {
     pub use crate::memory::CachePadded;
 }
 
-/// The included files, whole; not all of what they have is used here.
+/// The included files, whole (not all of what they have is used here), and what stands in for those that do not fit.
 macro_rules! included {
     ($($path:literal $name:ident;)*) => {
-        $(#[path = $path] #[allow(dead_code, unreachable_pub)] mod $name;)*
+        $(#[path = $path] #[allow(dead_code, clippy::all)] mod $name;)*
     };
 }
 
 included! {
     "../../../bufferpool/src/block_ptr.rs" block_ptr;
+    "../../../bufferpool/src/change.rs" change;
+    "../../../bufferpool/src/evict.rs" evict;
+    "../../../bufferpool/src/free_list.rs" free_list;
+    "../../../bufferpool/src/ghost.rs" ghost;
+    "../../../bufferpool/src/guard.rs" guard;
+    "../../../bufferpool/src/hold.rs" hold;
     "../../../bufferpool/src/latch.rs" latch;
+    "../../../bufferpool/src/ledger.rs" ledger;
+    "../../../bufferpool/src/lists.rs" lists;
+    "../../../bufferpool/src/load.rs" load;
     "../../../bufferpool/src/page_id.rs" page_id;
     "../../../bufferpool/src/page_table.rs" page_table;
+    "../../../bufferpool/src/policy.rs" policy;
+    "../../../bufferpool/src/progress.rs" progress;
     "../../../bufferpool/src/slot.rs" slot;
+    "../../../bufferpool/src/states.rs" states;
+    "../../../bufferpool/src/stats.rs" stats;
+    "../../../bufferpool/src/store.rs" store;
+    "../../../bufferpool/src/ticket.rs" ticket;
+    "../../../bufferpool/src/view.rs" view;
+    "../../../disk/src/words.rs" words;
+    "pool/core.rs" core;
+    "pool/frame.rs" frame;
+    "pool/held.rs" held;
+    "pool/mod.rs" pool;
     "../../../engine/src/fault.rs" fault;
     "../../../engine/src/versions/mod.rs" versions;
 }

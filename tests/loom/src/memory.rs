@@ -32,6 +32,19 @@ impl Reserved {
     }
 }
 
+/// Memory of one's own.
+pub struct AlignedBuf(Box<[AtomicU64]>);
+
+impl AlignedBuf {
+    /// The words.
+    pub fn words_mut(&mut self) -> &mut [AtomicU64] {
+        &mut self.0
+    }
+}
+
+/// What a device would read into: models have none.
+pub struct ArenaSlice;
+
 /// Stands in for the type of this name in `crossbeam-utils`.
 #[derive(Debug)]
 pub struct CachePadded<T>(T);

@@ -21,8 +21,9 @@ macro_rules! source {
     };
 }
 
+/// The store of the pool's models, in which a fence stands that the pool asks of every store.
+pub const STORE: Source = Source { path: "src/models/pool.rs", text: include_str!("models/pool.rs") };
 source!(LATCH "bufferpool/src/latch.rs");
-source!(PAGE_TABLE "bufferpool/src/page_table.rs");
 source!(SLOTS "engine/src/versions/slots.rs");
 source!(LIST "engine/src/versions/list.rs");
 source!(VISIBILITY "engine/src/commit/visibility.rs");

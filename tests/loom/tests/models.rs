@@ -1,10 +1,10 @@
 //! Every model, and the mistakes that each must notice (`-- --nocapture` prints how many interleavings that took).
 
-use ashlar_loom::models::{Model, horizon, latch, list, recent, visibility};
+use ashlar_loom::models::{Model, horizon, latch, list, pool, recent, visibility};
 use ashlar_loom::mutation::{
     LATCH, LIST,
     Mutated::{self, LeftOut, To},
-    SLOTS, Source, VISIBILITY,
+    SLOTS, STORE, Source, VISIBILITY,
 };
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -32,6 +32,12 @@ hold! {
     writers_horizon_taken_away recent::TAKEN_AWAY;
     list_alone list::LIST;
     list_and_mark list::MARK;
+    pool_reused pool::REUSED;
+    pool_held pool::HELD;
+    pool_loaded pool::LOADED;
+    pool_copied pool::COPIED;
+    pool_detached pool::DETACHED;
+    pool_freed pool::FREED;
     watermark visibility::WATERMARK;
     watermark_wait visibility::WAIT;
     watermark_stop visibility::STOP;
@@ -117,6 +123,15 @@ fn mistakes_in_the_list_show() {
     each_shows(list::MARK, LIST, &[("link.store(Shared::null(), Release);", To(Relaxed))]);
     // Either of these orders reading before looking at the mark.
     list::MARK.fails_with(&[(LIST, head, To(Relaxed)), (SLOTS, "fence(Acquire);", LeftOut)]);
+}
+
+#[test]
+fn mistakes_in_what_the_pool_relies_on_show() {
+    each_shows(pool::REUSED, LATCH, &[("fence(Acquire);", LeftOut)]);
+    // Either of these orders that the page leaves before what is stored in its frame.
+    pool::REUSED.fails_with(&[(LATCH, "fence(Release);", LeftOut), (STORE, "fence(Release);", LeftOut)]);
+    each_shows(pool::COPIED, LATCH, &[("is seen.\n        let word = self.0.load(Acquire);", To(Relaxed))]);
+    each_shows(pool::HELD, LATCH, &[("word | EXCLUSIVE, Acquire, Relaxed", LeftOut)]);
 }
 
 #[test]

@@ -5,13 +5,13 @@ use crate::epoch;
 use crate::fault::Fault;
 use crate::page_id::PageId;
 use crate::versions::slots::{Kind, Slots};
-use list::{Entry, List};
+use before_images::{Entry, List};
 use loom::sync::Arc;
 use loom::thread::spawn;
 
 #[path = "../../../../engine/src/versions/list.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod list;
+#[allow(dead_code, clippy::all, reason = "the one of `versions` is private there")]
+mod before_images;
 
 fn entry(lsn: u64) -> Entry {
     Entry::new(PageId(1), lsn, b"key", Some((0, &[lsn as u8])))

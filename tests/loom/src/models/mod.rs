@@ -3,6 +3,7 @@
 pub mod horizon;
 pub mod latch;
 pub mod list;
+pub mod pool;
 pub mod visibility;
 pub use crate::commit::recent_models as recent;
 
