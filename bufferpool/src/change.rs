@@ -83,7 +83,7 @@ impl<S: PageStore> Core<S> {
             Some(Change::Copy(detached)) => {
                 let copy = self.copy(page, frame, &mut body, detached, epoch, frames);
                 entry.set(Slot::Resident(copy));
-                drop(body);
+                // With the body locked: once it is not, the old frame may be written, free, and another page's.
                 self.policy.lock().replace(frame, copy);
                 copy
             }
@@ -206,8 +206,9 @@ impl<S: PageStore> Core<S> {
         self.set_state(frame, &mut body, next);
         self.store.freed(page, epoch);
         entry.set(Slot::NotAllocated);
-        drop(body);
+        // With the body locked, as in `begin_change`.
         self.policy.lock().remove(frame);
+        drop(body);
         (next == State::Free).then_some(frame)
     }
 }

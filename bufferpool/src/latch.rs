@@ -17,13 +17,12 @@
 //!
 //! Not here: what the latch protects, and in what order latches are taken ([the crate's page](crate)).
 
-use ashlar_disk::sync::{park, yield_point};
-use std::hint::spin_loop;
-use std::sync::atomic::{
+use ashlar_disk::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
-    fence,
+    fence, spin,
 };
+use ashlar_disk::sync::park;
 
 const EXCLUSIVE: u64 = 1;
 const WAITERS: u64 = 1 << 1;
@@ -31,9 +30,6 @@ const SHARER: u64 = 1 << 2;
 const SHARERS: u64 = VERSION - SHARER;
 const VERSION: u64 = 1 << 18;
 const VERSIONS: u64 = !(VERSION - 1);
-
-/// Rounds of spinning before parking: about a microsecond, the time a page is changed or copied in.
-const SPINS_MAX: u32 = 40;
 
 /// A page's state at one moment, for [`Latch::validate`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,10 +179,7 @@ impl<'a> Latch<'a> {
 
     /// Waits once, spinning at first, while `blocked`; returns for no reason too.
     fn wait(self, spins: &mut u32, blocked: impl Fn(u64) -> bool) {
-        if *spins < SPINS_MAX {
-            *spins += 1;
-            spin_loop();
-            yield_point();
+        if spin(spins) {
             return;
         }
         let word = self.0.load(Relaxed);
@@ -218,6 +211,7 @@ fn closed_to_sharers(word: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hint::spin_loop;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 

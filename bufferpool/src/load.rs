@@ -16,6 +16,8 @@ use crate::slot::{FrameId, Slot};
 use crate::states::State;
 use crate::store::{PageRead, PageStore};
 use crate::ticket::{Outcome, Ticket, Watch};
+use ashlar_disk::sync::atomic::spin_loop;
+use ashlar_disk::sync::yield_point;
 use std::sync::Arc;
 
 /// A page that its owner is reading.
@@ -114,7 +116,12 @@ impl<S: PageStore> Core<S> {
 
     /// Waits for the read of `page` into `frame` that somebody else has under way.
     fn await_read(&self, page: PageId, frame: FrameId) -> Result<(), LoadError<S::Error>> {
-        let Some(ticket) = self.ticket(page, frame) else { return Ok(()) };
+        let Some(ticket) = self.ticket(page, frame) else {
+            // It is about to end: the slot changes next.
+            spin_loop();
+            yield_point();
+            return Ok(());
+        };
         if ticket.blocking {
             self.progress.wait_for_thread(|| ticket.is_finished());
         } else {

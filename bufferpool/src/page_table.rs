@@ -7,11 +7,11 @@
 use crate::latch::Latch;
 use crate::page_id::PageId;
 use crate::slot::{FrameId, Slot};
-use ashlar_disk::{Reserved, Result};
-use std::sync::atomic::{
+use ashlar_disk::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use ashlar_disk::{Reserved, Result};
 
 const ENTRY_WORDS: usize = 2;
 const ENTRY_BYTES: usize = ENTRY_WORDS * 8;

@@ -5,7 +5,7 @@
 //! whoever owns the memory. Bytes are numbered in little-endian order within a word, so byte `i` of the slice is byte `i` of
 //! the memory on every supported machine.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[cfg(target_endian = "big")]
 compile_error!(

@@ -11,8 +11,9 @@
 //! 3. A mutex is not poisoned by a panic, and there is no order among those who wait for it.
 //! 4. No address, clock or thread identity decides anything outside: that is what makes a seed repeat.
 //!
-//! Not here: atomics (plain ones of `std`; rule 1 says how a simulation gets between them), reader-writer locks, channels.
+//! Atomics are plain ones of `std`; rule 1 says how a simulation gets between them. Not here: reader-writer locks, channels.
 
+pub mod atomic;
 mod condvar;
 mod mutex;
 pub mod park;

@@ -7,9 +7,9 @@
 //!    visible stand in a queue; its front is what the watermark waits for. A commit that is found applied stands there or is visible,
 //!    so that whoever then makes it durable makes it visible.
 
+use ashlar_disk::sync::atomic::{AtomicU64, Ordering};
 use ashlar_disk::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// See the module.
 #[derive(Debug)]

@@ -8,8 +8,8 @@
 //!    (epoch-based reclamation: Fraser, *Practical lock-freedom*, 2004; the implementation is `crossbeam-epoch`).
 
 use ashlar_bufferpool::PageId;
+use ashlar_disk::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crossbeam::epoch::{Atomic, Guard, Owned, Shared};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Bytes that an entry takes beside its key and value.
 const OVERHEAD: usize = std::mem::size_of::<Entry>() + 32;

@@ -14,12 +14,12 @@
 //!    what it should.
 
 use crate::fault::Fault;
+use ashlar_disk::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use ashlar_disk::sync::atomic::{AtomicU64, AtomicUsize, fence, thread_local};
 use ashlar_disk::sync::{stall_point, yield_point};
 use crossbeam::utils::CachePadded;
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// Slots of the first piece; each further piece has twice as many.
 const FIRST: usize = 64;
@@ -114,7 +114,7 @@ impl Slots {
     }
 
     fn claim_free(&self, bits: u64) -> (usize, &Slot) {
-        let hint = LAST.get();
+        let hint = LAST.with(Cell::get);
         let mut tried = std::iter::once(hint).chain(0..);
         loop {
             let Some((index, slot)) = tried.next().and_then(|index| Some((index, self.slot(index)?))) else {
@@ -127,7 +127,7 @@ impl Slots {
                 self.end.fetch_max(index + 1, SeqCst);
                 // Again, now that `end` says that there is something to be seen.
                 slot.store(bits, SeqCst);
-                LAST.set(index);
+                LAST.with(|last| last.set(index));
                 return (index, slot);
             }
         }
@@ -143,7 +143,7 @@ impl Slots {
     /// Whether the snapshot was taken away.
     pub(crate) fn is_gone(&self, claim: &Claim) -> bool {
         // Acquire on both sides of reading: see invariant 2.
-        std::sync::atomic::fence(Acquire);
+        fence(Acquire);
         self.slot(claim.index).is_none_or(|slot| slot.load(Acquire) & GONE != 0)
     }
 
