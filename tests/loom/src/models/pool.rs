@@ -93,7 +93,7 @@ fn look(core: &Core<Store>) -> Option<u64> {
 /// A reader whose page's frame is given to another page does not take that for its own.
 pub const REUSED: Model = Model {
     name: "pool: a page is read without a latch while its frame goes to another",
-    preemptions: Some(4),
+    preemptions: None,
     body: || {
         let core = pool();
         let evictor = spawn({
@@ -112,7 +112,7 @@ pub const REUSED: Model = Model {
 /// A page that is held stays, and one that was evicted is not held.
 pub const HELD: Model = Model {
     name: "pool: a page is held while it is evicted",
-    preemptions: Some(4),
+    preemptions: None,
     body: || {
         let core = pool();
         let holder = spawn({
@@ -192,7 +192,7 @@ fn write_and_reuse(core: &Arc<Core<Store>>) {
 /// A frame whose page has moved to a copy may be free, and another page's, as soon as that shows.
 pub const DETACHED: Model = Model {
     name: "pool: the frame that a copy leaves is written and reused at once",
-    preemptions: Some(3),
+    preemptions: None,
     body: || {
         let core = pool();
         change(&core, 1);
@@ -209,7 +209,7 @@ pub const DETACHED: Model = Model {
 /// The same where its page was freed.
 pub const FREED: Model = Model {
     name: "pool: the frame that a freed page leaves is written and reused at once",
-    preemptions: Some(3),
+    preemptions: None,
     body: || {
         let core = pool();
         change(&core, 1);
