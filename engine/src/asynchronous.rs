@@ -274,11 +274,21 @@ impl Transaction {
             let shared = shared.clone();
             move || {
                 self.commit_undurably(durability, move |lsn, outcome| {
-                    shared.when_visible(lsn, move |visible| debt.pay(outcome.and(visible)));
+                    shared.when_visible(lsn, move |visible| debt.pay(ended(outcome, visible)));
                 })
             }
         };
         CommitFuture { answer: shared.attend(job).map(|()| answer).map_err(Some) }
+    }
+}
+
+/// How a commit ended. Where the database has failed, what was read may not survive: that counts more than a conflict.
+fn ended(outcome: Result<()>, visible: Result<()>) -> Result<()> {
+    match (outcome, visible) {
+        (Err(unknown @ Error::OutcomeUnknown { .. }), _) => Err(unknown),
+        (Err(_), Err(Error::OutcomeUnknown { cause })) => Err(Error::ReadOnly { cause }),
+        (Err(e), _) => Err(e),
+        (Ok(()), visible) => visible,
     }
 }
 
