@@ -8,6 +8,7 @@
 
 use crate::database::Shared;
 use crate::error::{Error, Result};
+use crate::store::Draw;
 use ashlar_disk::sync::{self, Condvar, JoinHandle, Mutex};
 use ashlar_wal::Wal;
 use std::sync::Arc;
@@ -197,7 +198,7 @@ impl Shared {
 
     /// Lets before-images go that no snapshot needs, and joins some of the leaves that could not be joined while they had any. True
     /// while there is more to join.
-    fn tend_versions(&self) -> Result<bool> {
+    pub(crate) fn tend_versions(&self) -> Result<bool> {
         {
             let mut applier = self.apply.lock();
             self.apply_leftovers(&mut applier)?;
@@ -206,17 +207,20 @@ impl Shared {
                 return Ok(false);
             }
         }
-        let _promise = self.room_on_disk(self.pages_for(64, 0), true)?;
+        let promise = match self.store().promise(self.pages_for(64, 0), || self.pool.dirty_pages(), Draw::Deletes) {
+            Err(Error::NoSpace { .. }) => return Ok(false),
+            promise => promise?,
+        };
         let mut applier = self.apply.lock();
         for _ in 0..SETTLED_AT_ONCE {
             match applier.settle_next(&self.pool) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
                 // The tree is whole, and its leaf as sparse as it was.
-                Err(error @ Error::Corrupt(_)) => tracing::warn!(%error, "a sparse page could not be joined with its neighbour"),
-                Err(e) => return Err(self.fail_now(format!("joining sparse pages failed: {e}"))),
+                Err(error) => tracing::warn!(%error, "a sparse page could not be joined with its neighbour"),
             }
         }
+        drop(promise);
         Ok(applier.has_sparse())
     }
 

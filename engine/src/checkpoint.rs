@@ -48,6 +48,9 @@ impl Pace for Shared {
     }
 }
 
+/// Steps of joining sparse pages before a checkpoint, at most: others may make sparse ones all the while.
+const TENDED_MAX: usize = 4096;
+
 /// What a cut has noted.
 struct Cut {
     epoch: Epoch,
@@ -59,6 +62,12 @@ struct Cut {
 impl Shared {
     /// Makes a checkpoint of everything applied so far.
     pub(crate) fn checkpoint_now(&self) -> Result<()> {
+        // Pages that deletes have left sparse are free with this checkpoint, not with the one after it.
+        for _ in 0..TENDED_MAX {
+            if self.options.read_only || !self.tend_versions()? {
+                break;
+            }
+        }
         let mut state = self.checkpoint.lock();
         self.run_checkpoint(&mut state)
     }
