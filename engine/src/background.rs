@@ -26,7 +26,7 @@ const LOG_PAUSE_IDLE: Duration = Duration::from_millis(100);
 const PAGES_PAUSE: Duration = Duration::from_millis(20);
 
 /// Sparse leaves that are joined under one hold of the apply lock, at most.
-const SETTLED_AT_ONCE: usize = 8;
+const SETTLED_AT_ONCE: usize = 4;
 
 /// What callers and threads tell each other.
 #[derive(Debug, Default)]
@@ -207,10 +207,11 @@ impl Shared {
                 return Ok(false);
             }
         }
-        let promise = match self.store().promise(self.pages_for(64, 0), || self.pool.dirty_pages(), Draw::Deletes) {
-            Err(Error::NoSpace { .. }) => return Ok(false),
-            promise => promise?,
-        };
+        let promise =
+            match self.store().promise(self.pages_for(SETTLED_AT_ONCE * 4, 0), || self.pool.dirty_pages(), Draw::Deletes) {
+                Err(Error::NoSpace { .. }) => return Ok(false),
+                promise => promise?,
+            };
         let mut applier = self.apply.lock();
         for _ in 0..SETTLED_AT_ONCE {
             match applier.settle_next(&self.pool) {

@@ -193,16 +193,20 @@ impl Shared {
         self.with_room(|| self.store().promise(pages, || self.pool.dirty_pages(), draw))
     }
 
-    /// Does what needs room in the data file; where there is none, once more after a checkpoint: it frees what waits for one, and
-    /// dirty pages then need no more than they are long.
+    /// Does what needs room in the data file; where there is none, again after a checkpoint: it frees what waits for one, and dirty pages
+    /// then need no more than they are long. If that is not enough, once more after another: with nothing dirty there may be room to
+    /// join what deletes have left sparse, which is free with the next.
     pub(crate) fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
-        match work() {
-            Err(Error::NoSpace { .. }) if self.store().waiting_and_total().0 > 0 || self.pool.dirty_pages() > 0 => {
-                self.checkpoint_now()?;
-                work()
+        let mut outcome = work();
+        for _ in 0..2 {
+            let hope = || self.store().waiting_and_total().0 > 0 || self.pool.dirty_pages() > 0 || self.apply.lock().has_sparse();
+            if !matches!(outcome, Err(Error::NoSpace { .. })) || !hope() {
+                break;
             }
-            outcome => outcome,
+            self.checkpoint_now()?;
+            outcome = work();
         }
+        outcome
     }
 
     /// Room for a record in the log. Where there is none until a checkpoint has been made, this makes it, or waits for the one
