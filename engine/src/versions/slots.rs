@@ -108,9 +108,12 @@ impl Slots {
     }
 
     fn has_passed(&self, kind: Kind, lsn: u64) -> bool {
-        let has_passed = |horizon: &AtomicU64, fault| horizon.load(SeqCst) > lsn && !self.fault.is(fault);
-        has_passed(&self.horizon, Fault::HorizonNotReread)
-            || kind == Kind::Writes && has_passed(&self.writers_horizon, Fault::WritersHorizonNotReread)
+        let pruned = self.horizon.load(SeqCst) > lsn && !self.fault.is(Fault::HorizonNotReread);
+        if kind == Kind::Reads {
+            return pruned;
+        }
+        let trimmed = self.writers_horizon.load(SeqCst) > lsn && !self.fault.is(Fault::WritersHorizonNotReread);
+        pruned || trimmed
     }
 
     fn claim_free(&self, bits: u64) -> (usize, &Slot) {

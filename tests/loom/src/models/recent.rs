@@ -95,7 +95,7 @@ pub const TAKEN_AWAY: Model = Model {
 pub const NOT_REREAD: Model = Model {
     name: "writers' horizon not read again",
     preemptions: None,
-    body: || run(Fault::HorizonNotReread, Trim::AsNeeded { bytes_max: 1000 }),
+    body: || run(Fault::WritersHorizonNotReread, Trim::AsNeeded { bytes_max: 1000 }),
 };
 
 /// With a list that is trimmed whoever needs it.
