@@ -114,6 +114,7 @@ impl KeyspaceState {
 
     /// The tree that it has, and the LSN from which on. A pair of id and root that belong together: the id is 0 while they change,
     /// and never the same again.
+    #[inline]
     fn newest(&self) -> (Tree, u64) {
         loop {
             let id = self.tree.load(Ordering::Acquire);
@@ -160,6 +161,14 @@ impl KeyspaceState {
         let found = past.trees.iter().find(|(_, lsns)| lsns.contains(&lsn)).map(|(tree, _)| *tree);
         // Where it was exchanged between the first look and this one, the tree of the first look stands here by now.
         found.ok_or_else(|| self.no_such())
+    }
+
+    /// The tree that it has at `lsn`, if nothing has ever made, exchanged or dropped it above.
+    #[inline]
+    pub(crate) fn tree_since(&self, lsn: u64) -> Option<Tree> {
+        let (tree, since) = self.newest();
+        // Dropped above `lsn`: it is there at `lsn`, but the caller may have to wait.
+        (since <= lsn && self.dropped_at() == NEVER).then_some(tree)
     }
 
     /// LSN from which on it is there, if the commit that makes it is applied and it is not dropped.

@@ -94,8 +94,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let nothing = |_: &[u8]| Value::copy_of(b"");
-        Ok(read::newest_stored(self.shared(), &self.state, key.as_ref(), nothing)?.is_some())
+        read::newest_in_leaf(self.shared(), &self.state, key.as_ref(), |cell| cell.is_some())
     }
 
     /// Finds a key; `inline` makes the value of one that stands in the leaf.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::pages::{self, EnginePool};
 use crate::value::Value;
+use crate::value::cell;
 use crate::value::fetch::{self, Stored};
 use crate::versions::Before;
 use crate::versions::slots::{Claim, Kind};
@@ -224,15 +225,23 @@ pub(crate) fn newest(
     key: &[u8],
     mut inline: impl FnMut(&[u8]) -> Value,
 ) -> Result<Option<Value>> {
-    match newest_stored(shared, keyspace, key, &mut inline)? {
-        None => Ok(None),
-        Some(Stored::Inline(value)) => Ok(Some(value)),
-        // By the time it is fetched it may have been replaced, and its pages be others': under a view it stays.
-        Some(Stored::Elsewhere { .. }) => at_newest(shared, |view| {
-            let tree = view.tree(keyspace)?;
-            Ok(view.get(tree, key, &mut inline)?.0)
-        }),
+    // Filled in place: a value has 112 bytes, too many to be handed up from function to function.
+    let mut value = None;
+    let is_elsewhere = newest_in_leaf(shared, keyspace, key, |cell| match cell {
+        Some((cell::INLINE, bytes)) => {
+            value = Some(inline(bytes));
+            false
+        }
+        other => other.is_some(),
+    })?;
+    if !is_elsewhere {
+        return Ok(value);
     }
+    // By the time it is fetched it may have been replaced, and its pages be others': under a view it stays.
+    at_newest(shared, |view| {
+        let tree = view.tree(keyspace)?;
+        Ok(view.get(tree, key, &mut inline)?.0)
+    })
 }
 
 /// Reads under a view of its own; where that is taken away meanwhile, under another.
@@ -245,51 +254,60 @@ pub(crate) fn at_newest<T>(shared: &Shared, mut read: impl FnMut(&View<&Shared>)
     }
 }
 
-/// What stands for `key`, for somebody without a view.
-pub(crate) fn newest_stored(
+/// Gives `use_cell` the cell that stands for `key`, for somebody without a view. Once, under the latch of its leaf.
+#[inline]
+pub(crate) fn newest_in_leaf<R>(
     shared: &Shared,
     keyspace: &KeyspaceState,
     key: &[u8],
-    mut inline: impl FnMut(&[u8]) -> Value,
-) -> Result<Option<Stored>> {
+    mut use_cell: impl FnMut(Option<(u8, &[u8])>) -> R,
+) -> Result<R> {
     shared.owner.check()?;
     let mut last_tree = None;
     loop {
         let watermark = shared.visible.watermark();
-        if shared.visible.own() > watermark && keyspace.is_changed_above(watermark) && !shared.health.failed() {
-            // What this process has written since stands in another tree than the one that can be seen.
-            shared.wait_own(u64::MAX)?;
-            continue;
-        }
-        let tree = match keyspace.tree_at(watermark) {
-            Ok(tree) => tree,
-            Err(gone) => {
-                if let Some(since) = keyspace.waits_for(watermark) {
-                    shared.wait_visible(since)?;
-                } else if shared.visible.watermark() == watermark {
-                    return Err(gone);
-                }
-                continue;
-            }
+        let tree = match keyspace.tree_since(watermark) {
+            Some(tree) => tree,
+            None => match other_tree(shared, keyspace, watermark)? {
+                Some(tree) => tree,
+                None => continue,
+            },
         };
         let found = pages::find(&shared.pool, tree, key, |found| {
             // Asked for under the latch, where nothing can come between.
             let watermark = shared.visible.watermark();
-            let mut copy = |value: Option<(u8, &[u8])>| value.map(|(kind, bytes)| Stored::copy(kind, bytes, &mut inline));
             if found.lsn <= watermark {
-                return Ok(copy(found.value));
+                return Ok(use_cell(found.value));
             }
             if shared.visible.own() > watermark && !shared.health.failed() {
                 return Err(found.lsn);
             }
-            Ok(shared.versions.before(found.page, key, watermark, |before| copy(before.unwrap_or(found.value))))
+            Ok(shared.versions.before(found.page, key, watermark, |before| use_cell(before.unwrap_or(found.value))))
         });
         match found {
-            Ok(Ok(stored)) => return Ok(stored),
+            Ok(Ok(used)) => return Ok(used),
             Ok(Err(leaf_lsn)) => shared.wait_own(leaf_lsn)?,
             // Dropped or cleared meanwhile, and visible to all: the tree's pages are being freed.
             Err(Error::Corrupt(_)) if last_tree != Some(tree.id) => last_tree = Some(tree.id),
             Err(e) => return Err(e),
         }
+    }
+}
+
+/// The tree of a keyspace that was made, exchanged or dropped, perhaps above the watermark. `None`: look again.
+#[cold]
+fn other_tree(shared: &Shared, keyspace: &KeyspaceState, watermark: u64) -> Result<Option<Tree>> {
+    if shared.visible.own() > watermark && keyspace.is_changed_above(watermark) && !shared.health.failed() {
+        // What this process has written since stands in another tree than the one that can be seen.
+        shared.wait_own(u64::MAX)?;
+        return Ok(None);
+    }
+    match keyspace.tree_at(watermark) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(gone) => match keyspace.waits_for(watermark) {
+            Some(since) => shared.wait_visible(since).map(|()| None),
+            None if shared.visible.watermark() == watermark => Err(gone),
+            None => Ok(None),
+        },
     }
 }
