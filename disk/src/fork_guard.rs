@@ -167,6 +167,7 @@ fn install_handlers() -> Result<()> {
     Err(Error::from_io(Op::Memory, Path::new("handlers of fork"), None, &source))
 }
 
+// SAFETY: declared as POSIX and the GNU and musl C libraries do: three optional functions without arguments, an error number back.
 unsafe extern "C" {
     /// POSIX; the crate `libc` lacks it for Linux.
     fn pthread_atfork(

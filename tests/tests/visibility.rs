@@ -63,6 +63,25 @@ fn a_keyspace_dropped_by_oneself_is_gone_at_once() {
 }
 
 #[test]
+fn a_keyspace_that_a_transaction_found_dropped_stays_dropped_for_all() {
+    under_schedules(300, |db| {
+        let keyspace = db.keyspace("k").expect("a keyspace");
+        let drop_it = |db: &Database| assert!(db.drop_keyspace("k").expect("drop"));
+        beside(db, drop_it, |db| {
+            let mut found_gone = false;
+            while !found_gone {
+                // It reads what is applied, durable or not, and its end waits for what it has read.
+                let tx = db.begin();
+                found_gone = matches!(tx.expect("begin").get(&keyspace, "key"), Err(Error::NoSuchKeyspace { .. }));
+                // Everybody else sees only what no crash can take back.
+                let gone_for_all = matches!(keyspace.get("key"), Err(Error::NoSuchKeyspace { .. }));
+                assert!(gone_for_all || !found_gone, "a transaction told of a drop that may yet be lost");
+            }
+        });
+    });
+}
+
+#[test]
 fn a_bulk_load_beside_commits_ends() {
     under_schedules(300, |db| {
         let (keyspace, other) = (db.keyspace("k").expect("a keyspace"), db.keyspace("other").expect("a keyspace"));

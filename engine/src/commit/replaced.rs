@@ -3,9 +3,10 @@
 //! Two steps. *Retired*: gone from this epoch's checkpoint on, and readable. *Freed*: once no snapshot can see it. Where nobody
 //! could (in replay, in dropped trees) it is freed at once.
 
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Corruption, Result};
 use crate::pages::{self, EnginePool};
 use crate::value::cell::{self, Cell, OverflowRef, StoredBlob};
+use crate::value::fetch::undecodable;
 use crate::value::overflow;
 use crate::versions;
 use ashlar_bufferpool::Miss;
@@ -62,12 +63,12 @@ fn each_part(pool: &EnginePool, kind: u8, bytes: &[u8], step: Step) -> Result<()
         }
         Some(Cell::LongBlob(list)) => {
             let list_bytes = overflow::read(pool, &list)?;
-            let blob = list_bytes.as_deref().and_then(cell::decode_blob).ok_or_else(|| bad_cell(kind))?;
+            let blob = list_bytes.as_deref().and_then(cell::decode_blob).ok_or_else(|| undecodable(kind))?;
             runs_of(pool, &blob, step);
             pages_of(pool, &list, step)
         }
         Some(Cell::Inline(_)) => Ok(()),
-        None => Err(bad_cell(kind)),
+        None => Err(undecodable(kind)),
     }
 }
 
@@ -87,15 +88,4 @@ fn runs_of(pool: &EnginePool, blob: &StoredBlob, step: Step) {
         Step::FreeRetired => store.free_retired_blob(blob.pages(), epoch),
         Step::Free => store.free_blob(blob.pages(), epoch),
     }
-}
-
-fn bad_cell(kind: u8) -> Error {
-    Corruption {
-        place: "a leaf's cell".into(),
-        page: None,
-        block: None,
-        tree: None,
-        what: format!("kind {kind} does not decode"),
-    }
-    .into()
 }

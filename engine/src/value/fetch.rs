@@ -54,7 +54,8 @@ fn fetch_blob(pool: &EnginePool, blob: &StoredBlob, is_valid: impl FnOnce() -> b
     Ok(read.map(|buf| Value::from_aligned(buf, blob.len as usize)))
 }
 
-fn undecodable(kind: u8) -> Error {
+/// The error of a cell that is none.
+pub(crate) fn undecodable(kind: u8) -> Error {
     Corruption {
         place: "a leaf's cell".into(),
         page: None,
