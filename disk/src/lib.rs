@@ -16,6 +16,7 @@ compile_error!(
 
 pub mod arena;
 pub mod buffer;
+pub mod checksum;
 pub mod durable;
 pub mod error;
 pub mod fork_guard;

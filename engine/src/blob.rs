@@ -16,7 +16,7 @@ use crate::store::{Extent, Store};
 use crate::value::cell::StoredBlob;
 use ashlar_bufferpool::{BlockPtr, PageId};
 use ashlar_disk::sync::Mutex;
-use ashlar_disk::{AlignedBuf, Buffer, Durability, SyncKind, Transfer, TransferOp};
+use ashlar_disk::{AlignedBuf, Buffer, Durability, SyncKind, Transfer, TransferOp, checksum};
 use std::sync::Arc;
 
 /// Bytes of the longest run: a larger blob has several.
@@ -172,7 +172,7 @@ pub(crate) fn read(store: &Store, blob: &StoredBlob, is_valid: impl FnOnce() -> 
         let len = at.blocks() as usize * block;
         store.file().read(at.address() * block as u64, &[&buf.words_mut()[from / 8..(from + len) / 8]])?;
         let crc = crc32c::crc32c(&buf[from..from + len]);
-        if crc != run.crc {
+        if !checksum::fits(crc, run.crc) {
             return Err(run_fault(store, run.page, at, crc, run.crc));
         }
         from += len;

@@ -53,6 +53,9 @@ mod held;
 mod keyspace;
 mod options;
 mod pages;
+#[cfg(feature = "faults")]
+#[doc(hidden)]
+pub mod parse;
 #[doc(hidden)]
 pub mod probe;
 mod range;

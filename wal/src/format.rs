@@ -27,6 +27,7 @@
 //! the pieces are put together as they were taken apart.
 
 use crate::Lsn;
+use ashlar_disk::checksum;
 
 /// The version of the log's format that this program reads and writes.
 pub const FORMAT_VERSION: u16 = 1;
@@ -167,7 +168,7 @@ impl ClaimedFlush {
     /// Checks the flush's first `length` bytes; from here on its fields can be believed.
     pub(crate) fn verify(self, bytes: &[u8]) -> Result<FlushHeader, Unfit> {
         let Some(flush) = bytes.get(..self.length()) else { return Err(Unfit::Broken) };
-        if crc32c::crc32c(&flush[4..]) != self.crc {
+        if !checksum::fits(crc32c::crc32c(&flush[4..]), self.crc) {
             return Err(Unfit::Broken);
         }
         if self.version != FORMAT_VERSION {

@@ -23,8 +23,8 @@
 //! 3. In a frame the crc32c and the write number are without meaning: they are set when an image is packed.
 
 use ashlar_bufferpool::{BlockPtr, PageId, PageView};
-use ashlar_disk::BlockSize;
 use ashlar_disk::words::{self, Words};
+use ashlar_disk::{BlockSize, checksum};
 
 /// Length of the header in bytes; what a kind of page keeps for itself starts here.
 pub const PAGE_HEADER_LEN: usize = 48;
@@ -163,14 +163,14 @@ pub(crate) fn check_image(image: &[u8], page: Option<u64>, pointer: BlockPtr) ->
 }
 
 fn check_fields(head: &[u8], found: u32, expected: u32, page: Option<u64>, pointer: BlockPtr) -> Result<(), ImageFault> {
-    if found != expected {
+    if !checksum::fits(found, expected) {
         return Err(ImageFault::Checksum { found, expected });
     }
     let id = get_u64(head, PAGE_ID);
     if let Some(expected) = page.filter(|&p| p != id) {
         return Err(ImageFault::WrongPage { found: id, expected });
     }
-    if expected & POINTER_CRC_MASK != pointer.crc() {
+    if !checksum::fits(expected & POINTER_CRC_MASK, pointer.crc()) {
         return Err(ImageFault::Stale { found: expected & POINTER_CRC_MASK, expected: pointer.crc() });
     }
     if head[PACKING] != 0 {

@@ -38,7 +38,7 @@
 use super::page_header::{get_u32, get_u64, put_u32, put_u64};
 use crate::error::{Corruption, Error, Result};
 use ashlar_bufferpool::BlockPtr;
-use ashlar_disk::{AlignedBuf, BlockSize, Durability, File, SyncKind};
+use ashlar_disk::{AlignedBuf, BlockSize, Durability, File, SyncKind, checksum};
 use std::sync::Arc;
 
 /// Where the copies stand, in bytes: slot 0, slot 1, mirror of slot 0, mirror of slot 1.
@@ -99,7 +99,8 @@ pub enum Copy {
 }
 
 impl Superblock {
-    fn encode(&self) -> AlignedBuf {
+    /// The bytes of a copy, a block long.
+    pub fn encode(&self) -> AlignedBuf {
         let mut b = AlignedBuf::zeroed(self.block_size.bytes());
         b[..8].copy_from_slice(&MAGIC);
         put_u32(&mut b, 8, FORMAT_VERSION);
@@ -134,7 +135,7 @@ impl Superblock {
             return Copy::Bad(if b[..COPY_LEN].iter().all(|&x| x == 0) { "empty".into() } else { "no magic number".into() });
         }
         let (found, expected) = (crc32c::crc32c(&b[..CRC_AT]), get_u32(b, CRC_AT));
-        if found != expected {
+        if !checksum::fits(found, expected) {
             return Copy::Bad(format!("checksum {found:#010x}, expected {expected:#010x}"));
         }
         let (version, features) = (get_u32(b, 8), get_u32(b, 12));

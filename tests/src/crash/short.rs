@@ -101,8 +101,11 @@ pub fn crash_at_every_call(steps: &[Step]) -> Result<u64, String> {
     Ok(0)
 }
 
-/// False: the sequence ended before that call.
-fn crash_at_call(steps: &[Step], call: u64, how: Restart) -> Result<bool, String> {
+/// Runs a sequence with a crash at that call, or at its end: false.
+///
+/// # Errors
+/// What was wrong after the crash.
+pub fn crash_at_call(steps: &[Step], call: u64, how: Restart) -> Result<bool, String> {
     let mut bench = Bench::new(call).map_err(|e| format!("making the database: {e}"))?;
     bench.sim.set_crash_at(Some(bench.sim.calls() + call));
     let outcome = steps.iter().try_for_each(|step| bench.step(*step));
