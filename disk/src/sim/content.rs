@@ -66,6 +66,11 @@ impl Content {
         (first..first + count).map(|n| self.chunk(n)).collect()
     }
 
+    /// Flips bits of a byte of a chunk.
+    pub(super) fn flip(&mut self, number: u64, at: usize, mask: u8) {
+        Arc::make_mut(self.chunks.entry(number).or_insert_with(|| Arc::new([0; CHUNK])))[at] ^= mask;
+    }
+
     /// Makes a change.
     pub(super) fn apply(&mut self, change: &Change) {
         match *change {
