@@ -15,6 +15,7 @@ pub mod history;
 pub mod lying;
 pub mod model;
 pub mod seeds;
+#[cfg(feature = "faults")]
 pub mod serial;
 pub mod state;
 mod stop;

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 ///
 /// # Panics
 /// Where a run panics outside of its simulation.
-pub fn run<S: Default + Send>(
+pub fn run<S: Default + Send, E: Send>(
     first: u64,
     count: u64,
-    run: impl Fn(u64) -> Result<S, String> + Sync,
+    run: impl Fn(u64) -> Result<S, E> + Sync,
     add: impl Fn(&mut S, &S) + Sync,
-) -> Result<S, (u64, String)> {
+) -> Result<S, (u64, E)> {
     let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
     let work = || {
         let mut sum = S::default();
@@ -34,7 +34,7 @@ pub fn run<S: Default + Send>(
         Ok(sum)
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let results: Vec<Result<S, (u64, String)>> = std::thread::scope(|scope| {
+    let results: Vec<Result<S, (u64, E)>> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         handles.into_iter().map(|h| h.join().expect("a worker's panic is a bug of the harness")).collect()
     });
