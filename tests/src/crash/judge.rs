@@ -2,7 +2,7 @@
 
 use crate::stop::has_crashed;
 use ashlar_disk::Fs;
-use ashlar_disk::sim::Sim;
+use ashlar_disk::sim::{FaultKind, InjectedFault, Sim};
 use ashlardb::Error;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +64,12 @@ impl Judge {
         }
     }
 
+    /// Whether a sync has failed in this life.
+    fn has_failed_sync(&self) -> bool {
+        let is_sync = |fault: &InjectedFault| fault.kind == FaultKind::SyncError;
+        self.machine.as_ref().is_some_and(|machine| machine.injected().iter().any(is_sync))
+    }
+
     /// What an error means.
     pub(super) fn stop(&self, what: &str, error: &Error) -> Stop {
         if self.has_crashed() {
@@ -72,6 +78,8 @@ impl Judge {
         let kind = kind(error);
         let is_explained = match error {
             _ if !self.is_struck() => false,
+            // Pages that had been written out and were dropped by a failed sync; the next open does not miss them.
+            Error::Corrupt(_) if self.class == Class::Tolerable => self.has_failed_sync(),
             Error::Corrupt(_) | Error::WalCorrupted { .. } | Error::NotADatabase { .. } | Error::UnknownFormat { .. } => {
                 self.class == Class::Corrupting
             }

@@ -77,7 +77,7 @@ fn work(load: &Load, pipe: Pipe) -> Result<(), Stop> {
     let shape = Shape { whole: rng.random(), immediate: [1, 8, 15][rng.random_range(0..3)], ..Shape::draw(&mut rng) };
     let keys = Keys::draw(&mut rng, shape.keys, db.key_len_max());
     let fs = RealFs::new(RealOptions::default()).map_err(|e| failed("file system", &e))?;
-    let world = Arc::new(World::new(fs.clone(), db, geometry(load.seed), shape, keys, Arc::new(Judge::strict(fs))).telling(pipe));
+    let world = Arc::new(World::new(db, geometry(load.seed), shape, keys, Arc::new(Judge::strict(fs))).telling(pipe));
     world.working.store(usize::from(shape.writers), Relaxed);
     let records = Arc::new(Mutex::new(writer::Records::default()));
     let mut threads = Vec::new();

@@ -9,9 +9,9 @@ use super::{Crash, reader, writer};
 use crate::dump::{self, Mismatch};
 use crate::geometry::Geometry;
 use crate::workload::Keys;
+use ashlar_disk::Fs;
 use ashlar_disk::sim::Sim;
 use ashlar_disk::sync::{JoinHandle, Mutex, sleep, spawn};
-use ashlar_disk::Fs;
 use ashlardb::{Background, Create, Database};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -151,7 +151,7 @@ fn compare(
         Err(stop) => return Err(stop),
     }
     let keys = Keys::draw(rng, life.shape.keys, db.key_len_max());
-    Ok(World::new(life.fs.clone(), db, life.geometry, life.shape, keys, judge.clone()))
+    Ok(World::new(db, life.geometry, life.shape, keys, judge.clone()))
 }
 
 fn mismatch(judge: &Judge, what: &str, mismatch: Mismatch) -> Stop {

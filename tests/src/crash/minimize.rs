@@ -74,7 +74,8 @@ impl Search {
     /// No lives after the one that fails; nothing need go wrong in that one if it fails in its open.
     fn lives(&mut self) {
         let failed = self.best.failure.life;
-        let _ = self.attempt(|setup| setup.caps.lives = Some(failed)) || self.attempt(|setup| setup.caps.lives = Some(failed + 1));
+        let _ =
+            self.attempt(|setup| setup.caps.lives = Some(failed)) || self.attempt(|setup| setup.caps.lives = Some(failed + 1));
     }
 
     /// Leaves out crashes, first those of early lives, and brings the others forward.
@@ -83,13 +84,14 @@ impl Search {
         // As they were, in numbers.
         self.attempt(|setup| setup.caps.crashes.extend(had.iter().map(|&(life, call)| (life, Some(call)))));
         for (life, call) in had {
-            if self.attempt(|setup| drop(setup.caps.crashes.insert(life, None))) {
+            let crash_at = |call| move |setup: &mut Setup| setup.caps.crashes.extend([(life, call)]);
+            if self.attempt(crash_at(None)) {
                 continue;
             }
             let (mut least, mut most) = (1, call);
             while least < most {
                 let middle = least.midpoint(most);
-                match self.attempt(|setup| drop(setup.caps.crashes.insert(life, Some(middle)))) {
+                match self.attempt(crash_at(Some(middle))) {
                     true => most = middle,
                     false => least = middle + 1,
                 }
@@ -105,7 +107,7 @@ impl Search {
     /// Leaves out kinds of faults.
     fn kinds(&mut self) {
         for kind in self.best.setup.faults.kinds.clone() {
-            self.attempt(|setup| drop(setup.faults.kinds.remove(&kind)));
+            self.attempt(|setup| setup.faults.kinds.retain(|k| *k != kind));
         }
     }
 

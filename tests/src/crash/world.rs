@@ -1,12 +1,11 @@
 //! What the threads of a life share, and what they report.
 
 use super::events::{Event, Pipe};
-use crate::geometry::Geometry;
-use crate::history::Moment;
 use super::judge::Judge;
 pub(super) use super::judge::Stop;
+use crate::geometry::Geometry;
+use crate::history::Moment;
 use crate::workload::Keys;
-use ashlar_disk::Fs;
 use ashlardb::{Database, Error};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -46,7 +45,6 @@ impl Shape {
 
 /// What the threads of a life share.
 pub(super) struct World {
-    pub(super) fs: Arc<dyn Fs>,
     pub(super) db: Database,
     pub(super) geometry: Geometry,
     pub(super) shape: Shape,
@@ -61,9 +59,9 @@ pub(super) struct World {
 
 impl World {
     /// A world around an open database.
-    pub(super) fn new(fs: Arc<dyn Fs>, db: Database, geometry: Geometry, shape: Shape, keys: Keys, judge: Arc<Judge>) -> World {
+    pub(super) fn new(db: Database, geometry: Geometry, shape: Shape, keys: Keys, judge: Arc<Judge>) -> World {
         let (clock, working) = (AtomicU64::new(1), AtomicUsize::new(0));
-        World { fs, db, geometry, shape, keys, judge, clock, working, pipe: None }
+        World { db, geometry, shape, keys, judge, clock, working, pipe: None }
     }
 
     /// The same, telling what happens.

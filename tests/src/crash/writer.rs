@@ -61,7 +61,14 @@ enum Promise {
 impl Writer {
     /// A writer whose commits are numbered from `seq` on.
     pub(super) fn new(number: u16, seq: u32, seed: u64) -> Writer {
-        Writer { number, seq, rng: ChaCha8Rng::seed_from_u64(seed), commits: None, commits_max: u32::MAX, records: Records::default() }
+        Writer {
+            number,
+            seq,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            commits: None,
+            commits_max: u32::MAX,
+            records: Records::default(),
+        }
     }
 
     /// The same with that many commits.
