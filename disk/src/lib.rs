@@ -25,6 +25,7 @@ pub mod memory;
 pub mod real;
 pub mod sim;
 pub mod sync;
+mod sync_once;
 pub mod words;
 
 pub use arena::{Arena, ArenaSlice, Reserved};
@@ -35,3 +36,4 @@ pub use fs::{
     SyncKind, Transfer, TransferOp,
 };
 pub use real::probe;
+pub use sync_once::SyncOnce;
