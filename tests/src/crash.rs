@@ -29,6 +29,7 @@ mod writer;
 
 use crate::geometry::Geometry;
 use crate::lying::LyingFs;
+use crate::seeds::Seeds;
 use ashlar_disk::Fs;
 use ashlar_disk::sim::{Restart, Sim, SimOptions};
 use rand::{RngExt, SeedableRng};
@@ -135,5 +136,13 @@ impl Crash {
 /// # Errors
 /// The failure of the smallest seed that failed, with that seed, before all later ones have been run.
 pub fn histories(first: u64, count: u64, setup: &Setup) -> Result<Summary, (u64, Failure)> {
-    crate::seeds::run(first, count, |seed| history(seed, setup), Summary::add)
+    run(&Seeds::new(first, count), setup, &|_| {})
+}
+
+/// Runs the histories of some seeds. `told` is called after each with what it came to, by any thread.
+///
+/// # Errors
+/// As of [`histories`].
+pub fn run(seeds: &Seeds, setup: &Setup, told: &(dyn Fn(&Summary) + Sync)) -> Result<Summary, (u64, Failure)> {
+    crate::seeds::run(seeds, |seed| history(seed, setup).inspect(told), Summary::add)
 }

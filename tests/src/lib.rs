@@ -12,6 +12,7 @@ pub mod crash;
 pub mod dump;
 pub mod geometry;
 pub mod history;
+pub mod large;
 pub mod lying;
 pub mod model;
 pub mod seeds;

@@ -6,6 +6,7 @@
 //! 3. Metadata survives as a prefix of its order (a journal); data survives sector by sector.
 
 use super::content::{CHUNK, Change, Chunk, Content};
+use super::copy::hash_chunk;
 use super::survival::{Fate, Survival};
 use crate::SyncKind;
 use crate::sync::simulation::rng::Rng;
@@ -36,6 +37,24 @@ impl Inode {
     /// A file that holds `content`, all of it durable.
     pub(super) fn durable(content: Content) -> Inode {
         Inode { live: content.clone(), durable: content, ..Inode::default() }
+    }
+
+    /// Gives all that it holds and may hold, as words.
+    pub(super) fn hash_into(&self, add: &mut impl FnMut(u64)) {
+        self.durable.hash_into(add);
+        self.bad.iter().for_each(|&number| add(number));
+        for pending in &self.pending {
+            add(1 + u64::from(pending.certain));
+            match &pending.change {
+                Change::Write { first, chunks } => {
+                    (*first..).zip(chunks).for_each(|(number, chunk)| hash_chunk(number, chunk, add));
+                }
+                Change::Grow { to } => [3, *to].into_iter().for_each(&mut *add),
+                Change::Allocate { first, end, grow_to } => [4, *first, *end, *grow_to].into_iter().for_each(&mut *add),
+                Change::Cut { to } => [5, *to].into_iter().for_each(&mut *add),
+                Change::Punch { start, end } => [6, *start, *end].into_iter().for_each(&mut *add),
+            }
+        }
     }
 
     /// Makes a change, which is `number` in time. A certain one survives a power cut whatever else does.

@@ -21,6 +21,7 @@
 //! once, since they read around any cache. Not simulated: a sync that fails, keeps what was written readable, and loses it later.
 
 mod content;
+mod copy;
 mod disk;
 mod faults;
 mod file;
