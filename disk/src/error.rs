@@ -62,7 +62,7 @@ impl std::fmt::Display for Op {
 }
 
 /// An error of files, directories, memory or threads. Cheap enough to clone, so that one cause can be told to many waiters.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused or failed a call.

@@ -26,6 +26,7 @@ pub mod memory;
 pub mod real;
 pub mod sim;
 pub mod sync;
+mod sync_once;
 pub mod words;
 
 pub use arena::{Arena, ArenaSlice, Reserved};
@@ -36,3 +37,4 @@ pub use fs::{
     SyncKind, Transfer, TransferOp,
 };
 pub use real::probe;
+pub use sync_once::SyncOnce;

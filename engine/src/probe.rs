@@ -1,7 +1,7 @@
 //! What tests ask of commits and users can't: their LSNs.
 //!
 //! A commit takes its LSN in the thread that makes it, whichever call that is, and keeps it where it then fails: so the thread is asked,
-//! not the call. Only with the feature `faults` is anything noted.
+//! not the call. Only with the feature `probe` is anything noted.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ thread_local! {
 /// A commit of this thread has taken this LSN.
 #[inline]
 pub(crate) fn appended(lsn: u64) {
-    if cfg!(feature = "faults") {
+    if cfg!(feature = "probe") {
         APPENDED.set(Some(lsn));
     }
 }

@@ -34,7 +34,7 @@ use ashlar_bufferpool::{PageId, Pool, PoolError, PoolOptions};
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::real::{RealFs, RealOptions};
 use ashlar_disk::sync::Mutex;
-use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, SyncKind};
+use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, SyncKind, SyncOnce};
 use ashlar_wal::{LogScan, LogStart, Lsn, Wal, WalOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -176,7 +176,8 @@ fn start_versions(pool: &EnginePool, applier: &mut Applier, options: &Options) -
 fn reopen_by_block(files: Files, superblock: &Superblock, options: &Options) -> Result<Files> {
     let access = if options.read_only { Access::Read } else { Access::ReadWrite };
     let how = OpenHow { access, create: ashlar_disk::Create::Never, mode: options.io_mode, block: superblock.block_size };
-    let data = files.fs.open(&files.dir.join(DATA), &how)?;
+    // From here on everybody writes and syncs through this one.
+    let data = SyncOnce::over(files.fs.open(&files.dir.join(DATA), &how)?);
     Ok(Files { data, ..files })
 }
 

@@ -79,6 +79,7 @@ impl Walk<'_> {
                 Copy::Bad(why) => {
                     self.found(None, None, format!("superblock copy {i} at byte {}: {why}", superblock::COPY_OFFSETS[i]));
                 }
+                Copy::Unreadable(e) => self.found(None, None, format!("superblock copy {i}: {e}")),
                 Copy::Unknown { version, .. } => self.found(None, None, format!("superblock copy {i}: format version {version}")),
             }
         }

@@ -1,132 +1,112 @@
 //! Histories on a simulated machine: several threads write, read, make checkpoints; the power goes or the process is killed
-//! during any call to the disk, in recovery as well, again and again; after each the database must hold what [`history`] allows.
+//! during any call to the disk, in recovery as well, again and again, and the disk may have faults; after each life the database must
+//! hold what [`history`] allows.
 //!
 //! A history is a number of *lives* of one database. Each life opens it, compares and verifies everything, goes on working, and
-//! ends in a crash, a close or a drop. Everything about it comes from one seed.
+//! ends in a crash, a close or a drop. Nothing goes wrong in the last one. Everything about it comes from one seed.
 //!
-//! [`short`] enumerates instead: every short sequence, every crash.
+//! With *tolerable* faults (the disk tells of them) every call may fail with an error that says so; nothing that was confirmed is lost, what
+//! was refused has no effect, and once the faults stop the database opens with everything. With *corrupting* ones it may also say that it
+//! is damaged, or not open any more; what it gives is right. See `faults` and `judge`.
+//!
+//! [`short`] enumerates instead: every short sequence, every crash. [`minimize`] makes a failing history small.
 //!
 //! [`history`]: crate::history
 
 mod events;
+mod faults;
+mod judge;
 pub mod killed;
 mod life;
+pub mod minimize;
+mod past;
 mod reader;
+mod setup;
 pub mod short;
+mod summary;
 mod world;
 mod writer;
 
 use crate::geometry::Geometry;
-use crate::lying::{Lie, LyingFs};
+use crate::lying::LyingFs;
+use crate::seeds::Seeds;
 use ashlar_disk::Fs;
 use ashlar_disk::sim::{Restart, Sim, SimOptions};
-use ashlardb::fault::Fault;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
-use life::{Ending, Life};
-
-/// What of a history is set by the test, and not drawn.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// A sync that the file system leaves out.
-    pub lie: Option<Lie>,
-    /// A deliberate mistake of the engine.
-    pub fault: Fault,
-    /// Most lives.
-    pub lives_max: u32,
-}
-
-impl Default for Setup {
-    fn default() -> Setup {
-        Setup { lie: None, fault: Fault::None, lives_max: 6 }
-    }
-}
-
-/// What a history came to; equal for equal seeds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Lives of the database.
-    pub lives: u64,
-    /// Lives that ended in a crash while the database was being opened.
-    pub crashes_in_recovery: u64,
-    /// Lives that ended in a crash later on.
-    pub crashes_at_work: u64,
-    /// Commits that were begun.
-    pub commits: u64,
-    /// Reads that were compared.
-    pub reads: u64,
-    /// Calls to the disk.
-    pub calls: u64,
-    /// A hash over every choice of the scheduler.
-    pub trace: u64,
-}
-
-impl Summary {
-    /// Adds another history's.
-    pub fn add(&mut self, other: &Summary) {
-        self.lives += other.lives;
-        self.crashes_in_recovery += other.crashes_in_recovery;
-        self.crashes_at_work += other.crashes_at_work;
-        self.commits += other.commits;
-        self.reads += other.reads;
-        self.calls += other.calls;
-        self.trace = self.trace.rotate_left(1) ^ other.trace;
-    }
-}
+pub use faults::Faults;
+use faults::Plan;
+use judge::Class;
+use life::Life;
+pub use setup::{Caps, Setup};
+pub use summary::{Failure, Summary};
 
 /// One database from its creation through several crashes.
 ///
 /// # Errors
-/// What went wrong, in words: a failure of the database, never of the machine.
-pub fn history(seed: u64, setup: &Setup) -> Result<Summary, String> {
+/// What went wrong: a failure of the database, never of the machine.
+pub fn history(seed: u64, setup: &Setup) -> Result<Summary, Failure> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // Draws of their own, so that faults change nothing else.
+    let mut fault_rng = ChaCha8Rng::seed_from_u64(seed ^ 0xFA17_FA17);
+    let faults = setup.faults.of_history(&mut fault_rng);
+    let class = match (faults.kinds.is_empty(), faults.corrupt()) {
+        (true, _) => Class::Whole,
+        (false, false) => Class::Tolerable,
+        (false, true) => Class::Corrupting,
+    };
     let geometry = Geometry { fault: setup.fault, ..Geometry::draw(&mut rng) };
-    let shape = world::Shape::draw(&mut rng);
+    let mut shape = world::Shape::draw(&mut rng);
+    shape.threads &= !setup.caps.manual;
     let mut sim = Arc::new(Sim::new(SimOptions::new(rng.random())));
-    let mut past = life::Past::default();
-    let mut summary = Summary::default();
-    let lives = rng.random_range(2..=setup.lives_max.max(2));
+    let mut past = past::Past::new(class);
+    let mut summary = Summary { histories: 1, ..Summary::default() };
+    let lives = rng.random_range(2..=setup.lives_max.max(2)).min(setup.caps.lives.unwrap_or(u32::MAX));
+    let mut failure = Failure { life: 0, lives, crashes: Vec::new(), faults: Vec::new(), text: String::new() };
     for number in 0..=lives {
         let last = number == lives;
         let crash = if last { Crash::Never } else { Crash::draw(&mut rng) };
+        let crash = match setup.caps.crashes.get(&number) {
+            Some(call) => call.map_or(Crash::Never, Crash::AtCall),
+            None if setup.faults.crashes => crash,
+            None => Crash::Never,
+        };
+        let plan = Plan::draw(&faults, &mut fault_rng);
+        let plan = if last { Plan::none() } else { plan };
         if let Crash::AtCall(n) = crash {
             sim.set_crash_at(Some(n));
         }
         let fs: Arc<dyn Fs> = sim.fs();
         let fs = setup.lie.map_or(fs.clone(), |lie| LyingFs::over(fs, lie));
-        let life = Life { machine: sim.clone(), fs, crash, geometry, shape, seed: rng.random(), last };
-        let told = format!("life {number} of {lives}, {geometry:?}, {shape:?}");
+        let caps = setup.caps.clone();
+        let life = Life { machine: sim.clone(), fs, crash, plan, geometry, shape, caps, seed: rng.random(), last };
+        let told = format!("{geometry:?}, {shape:?}");
         let outcome = sim.run(move || life::live(&life, past));
         summary.trace = summary.trace.rotate_left(7) ^ outcome.trace;
+        failure.life = number;
+        failure.faults.extend(sim.injected().iter().map(|fault| format!("life {number}: {fault}")));
+        let wrong = |text: String| Failure { text: format!("{told}: {text}"), ..failure.clone() };
         let (after, ending) = match (outcome.value, outcome.failure) {
-            (Some(lived), None) => lived.map_err(|failure| format!("{told}: {failure}"))?,
-            (_, failure) => return Err(format!("{told}: {}", failure.map_or("it did not return".into(), |f| f.to_string()))),
+            (Some(lived), None) => lived.map_err(wrong)?,
+            (_, failure) => return Err(wrong(failure.map_or("it did not return".into(), |f| f.to_string()))),
         };
         if outcome.abandoned > 0 || !outcome.left.is_empty() {
-            return Err(format!("{told}: threads were left running: {:?}", outcome.left));
+            return Err(wrong(format!("threads were left running: {:?}", outcome.left)));
         }
         past = after;
-        summary.count(ending, sim.calls());
-        let how = if rng.random_ratio(2, 3) { Restart::PowerCut } else { Restart::Kill };
-        sim = Arc::new(sim.restart(how, SimOptions::new(rng.random())));
-    }
-    summary.commits = past.commits;
-    summary.reads = past.reads;
-    Ok(summary)
-}
-
-impl Summary {
-    fn count(&mut self, ending: Ending, calls: u64) {
-        self.lives += 1;
-        self.calls += calls;
-        match ending {
-            Ending::CrashInOpen => self.crashes_in_recovery += 1,
-            Ending::CrashAtWork => self.crashes_at_work += 1,
-            Ending::Stopped => {}
+        summary.count(ending, sim.calls(), &sim.injected());
+        if sim.has_crashed() {
+            failure.crashes.push((number, sim.calls()));
         }
+        let how = if rng.random_ratio(2, 3) { Restart::PowerCut } else { Restart::Kill };
+        let how = if setup.faults.crashes { how } else { Restart::Kill };
+        let faults_max = setup.caps.faults.map_or(u64::MAX, |max| max.saturating_sub(past.faults));
+        sim = Arc::new(sim.restart(how, SimOptions { faults_max, ..SimOptions::new(rng.random()) }));
     }
+    past.enter(&mut summary);
+    Ok(summary)
 }
 
 /// When a life's machine crashes.
@@ -155,6 +135,14 @@ impl Crash {
 ///
 /// # Errors
 /// The failure of the smallest seed that failed, with that seed, before all later ones have been run.
-pub fn histories(first: u64, count: u64, setup: &Setup) -> Result<Summary, (u64, String)> {
-    crate::seeds::run(first, count, |seed| history(seed, setup), Summary::add)
+pub fn histories(first: u64, count: u64, setup: &Setup) -> Result<Summary, (u64, Failure)> {
+    run(&Seeds::new(first, count), setup, &|_| {})
+}
+
+/// Runs the histories of some seeds. `told` is called after each with what it came to, by any thread.
+///
+/// # Errors
+/// As of [`histories`].
+pub fn run(seeds: &Seeds, setup: &Setup, told: &(dyn Fn(&Summary) + Sync)) -> Result<Summary, (u64, Failure)> {
+    crate::seeds::run(seeds, |seed| history(seed, setup).inspect(told), Summary::add)
 }

@@ -23,7 +23,7 @@ pub struct Geometry {
     pub blob_threshold: usize,
     /// Bytes of log that recovery gathers.
     pub recovery_window: usize,
-    /// A deliberate mistake of the engine.
+    /// A deliberate mistake of the engine, where it can make any (feature `faults`).
     pub fault: Fault,
 }
 
@@ -54,8 +54,9 @@ impl Geometry {
             .blob_threshold(self.blob_threshold)
             .recovery_window(self.recovery_window)
             .queue_kind(QueueKind::Threads)
-            .fault(self.fault)
             .background(background);
+        #[cfg(feature = "faults")]
+        let options = options.fault(self.fault);
         match fs {
             Some(fs) => options.file_system(fs),
             None => options,

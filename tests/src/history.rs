@@ -19,7 +19,7 @@ mod order;
 mod reads;
 
 use crate::state::{State, Write, in_range};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The keyspace with an entry for each commit.
@@ -106,12 +106,40 @@ pub struct History {
     observations: Vec<Observation>,
     /// All that was visible before this moment is durable.
     durable_before: Moment,
+    /// Whether what was confirmed may be missing: see [`History::forgiving`].
+    forgiving: bool,
 }
 
 impl History {
     /// What is there for certain.
     pub fn base(&self) -> &State {
         &self.base
+    }
+
+    /// The same for a disk that may have damaged the end of the log: commits may be missing though they were confirmed, but still what
+    /// is there is closed and what some order of them makes.
+    pub fn forgiving(self) -> History {
+        History { forgiving: true, ..self }
+    }
+
+    /// Whether a read of a key may give this, as far as can be told without knowing anything else of the state.
+    pub fn may_hold(&self, keyspace: &str, key: &[u8], found: Option<&crate::state::Bytes>) -> bool {
+        let before = self.base.get(keyspace).and_then(|entries| entries.get(key));
+        before == found || self.all().filter_map(|c| c.effect(keyspace, key)).any(|left| left == found)
+    }
+
+    /// All keys that may be there, by keyspace.
+    pub fn keys(&self) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
+        let mut keys: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for (name, entries) in &self.base {
+            keys.entry(name.clone()).or_default().extend(entries.keys().cloned());
+        }
+        for write in self.all().flat_map(|c| &c.writes) {
+            if let Write::Put { keyspace, key, .. } = write {
+                keys.entry(keyspace.to_string()).or_default().insert(key.clone());
+            }
+        }
+        keys
     }
 
     /// How many commits were begun since.
@@ -156,13 +184,14 @@ impl History {
         self.commits.clear();
         self.observations.clear();
         self.durable_before = 0;
+        self.forgiving = false;
         self.base = found;
         Ok(())
     }
 
     /// Whether a commit must be there.
     fn is_confirmed(&self, commit: &Commit) -> bool {
-        commit.confirmed || commit.visible.is_some_and(|at| at < self.durable_before)
+        !self.forgiving && (commit.confirmed || commit.visible.is_some_and(|at| at < self.durable_before))
     }
 }
 

@@ -12,9 +12,11 @@ pub mod crash;
 pub mod dump;
 pub mod geometry;
 pub mod history;
+pub mod large;
 pub mod lying;
 pub mod model;
 pub mod seeds;
+#[cfg(feature = "faults")]
 pub mod serial;
 pub mod state;
 mod stop;

@@ -169,5 +169,5 @@ fn draw_crash(rng: &mut ChaCha8Rng) -> Crash {
 /// # Errors
 /// The failure of the smallest seed that failed, with that seed, before all later ones have been run.
 pub fn histories(first: u64, count: u64, setup: &Setup) -> Result<Summary, (u64, String)> {
-    crate::seeds::run(first, count, |seed| history(seed, setup), Summary::add)
+    crate::seeds::run(&crate::seeds::Seeds::new(first, count), |seed| history(seed, setup), Summary::add)
 }

@@ -40,6 +40,15 @@ impl Progress {
         }
     }
 
+    /// Some long steps more, and what they have come to so far.
+    pub(crate) fn step(&mut self, steps: u64, text: impl FnOnce() -> String) {
+        self.done += steps;
+        self.show();
+        if let Some(bar) = &self.bar {
+            bar.set_message(text());
+        }
+    }
+
     /// As far as a walk says.
     pub(crate) fn reach(&mut self, walk: ashlardb::verify::Progress) {
         self.total = Some(walk.total);

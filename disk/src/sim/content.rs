@@ -4,6 +4,7 @@
 //!    content shares its chunks.
 //! 2. No byte past the length is ever read; a chunk may lie there while a length is on its way to the disk.
 
+use super::copy::hash_chunk;
 use super::ranges::Ranges;
 use crate::words::{self, Words};
 use std::collections::BTreeMap;
@@ -64,6 +65,20 @@ impl Content {
     /// `count` chunks from `first` on.
     pub(super) fn chunks(&self, first: u64, count: u64) -> Vec<Chunk> {
         (first..first + count).map(|n| self.chunk(n)).collect()
+    }
+
+    /// Flips bits of a byte of a chunk.
+    pub(super) fn flip(&mut self, number: u64, at: usize, mask: u8) {
+        Arc::make_mut(self.chunks.entry(number).or_insert_with(|| Arc::new([0; CHUNK])))[at] ^= mask;
+    }
+
+    /// Gives all that is in it, as words.
+    pub(super) fn hash_into(&self, add: &mut impl FnMut(u64)) {
+        add(self.len);
+        add(self.allocated.total());
+        for (&number, bytes) in &self.chunks {
+            hash_chunk(number, &Some(bytes.clone()), add);
+        }
     }
 
     /// Makes a change.

@@ -5,14 +5,16 @@
 //! 3. A transfer is in flight from its call until the scheduler (or, without one, whoever waits) completes it; its effect
 //!    comes all at once then, or in part if the machine crashes first.
 
-use super::content::{CHUNK, Chunk, mix};
+use super::content::{CHUNK, Chunk};
 use super::faults::{Faults, Verdict};
 use super::inode::Inode;
+use super::kinds::FaultKind;
 use super::names::{Names, Node};
+use super::perform::Progress;
 use super::queue::Completions;
 use super::transfer::{Delivery, InFlight, Reply, Slot, Work};
 use crate::sync::simulation::{self, Device, rng::Rng};
-use crate::{Durability, Error, Op, Result};
+use crate::{Error, Op, Result};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::panic::Location;
@@ -46,8 +48,8 @@ pub(super) struct State {
     /// The number of the newest change: time, as far as the disk knows it.
     pub(super) newest_change: u64,
     /// The choices that no scheduler makes.
-    rng: Rng,
-    in_flight: Vec<InFlight>,
+    pub(super) rng: Rng,
+    pub(super) in_flight: Vec<InFlight>,
     pub(super) landings: Vec<Landing>,
 }
 
@@ -72,7 +74,12 @@ impl Disk {
         scheduling_point();
         let mut state = self.state.lock();
         let verdict = state.faults.gate(op, path)?;
-        let result = f(&mut state);
+        let result = match state.faults.refusal(op, path) {
+            // After an error a file has its old length or the new one.
+            Some(error) if op == Op::SetLength && state.faults.rng.chance(128) => f(&mut state).and(Err(error)),
+            Some(error) => Err(error),
+            None => f(&mut state),
+        };
         if verdict == Verdict::CrashDuring {
             self.crash(state);
             return Err(Error::Crashed { op, path: path.to_owned() });
@@ -89,7 +96,7 @@ impl Disk {
     ) -> Result<Vec<Chunk>> {
         scheduling_point();
         let mut state = self.state.lock();
-        let mut transfer = InFlight { inode, path: path.clone(), work: work(&state), reply: Reply::Nobody };
+        let mut transfer = InFlight::new(inode, path.clone(), work(&state), Reply::Nobody);
         let op = transfer.work.op();
         if state.faults.gate(op, path)? == Verdict::CrashDuring {
             state.in_flight.push(transfer);
@@ -97,7 +104,11 @@ impl Disk {
             return Err(Error::Crashed { op, path: path.to_path_buf() });
         }
         if !simulation::simulated() {
-            return state.perform(&transfer);
+            loop {
+                if let Progress::Ended(answer) = state.perform(&mut transfer) {
+                    return answer;
+                }
+            }
         }
         let slot = Arc::new(Slot::default());
         transfer.reply = Reply::Slot(slot.clone());
@@ -142,8 +153,11 @@ impl Disk {
     }
 
     fn complete_locked(mut state: MutexGuard<'_, State>, nth: usize) {
-        let transfer = state.in_flight.swap_remove(nth);
-        let answer = state.perform(&transfer);
+        let mut transfer = state.in_flight.swap_remove(nth);
+        let Progress::Ended(answer) = state.perform(&mut transfer) else {
+            state.in_flight.push(transfer);
+            return;
+        };
         drop(state);
         Delivery { reply: transfer.reply, answer }.deliver();
     }
@@ -153,8 +167,9 @@ impl Disk {
         state.faults.crashed = true;
         let in_flight = std::mem::take(&mut state.in_flight);
         for transfer in &in_flight {
-            if let Work::Write { first, .. } = transfer.work {
-                state.landings.push(Landing { inode: transfer.inode, first, chunks: transfer.data() });
+            if let (Work::Write { .. }, Some((first, _))) = (&transfer.work, transfer.rest()) {
+                let chunks = transfer.data().split_off(transfer.moved as usize);
+                state.landings.push(Landing { inode: transfer.inode, first, chunks });
             }
         }
         drop(state);
@@ -179,7 +194,7 @@ impl State {
     /// A disk that holds `inodes` by `names`.
     pub(super) fn new(names: Names, inodes: BTreeMap<u64, Inode>, newest: (u64, u64), seed: u64, capacity: u64) -> State {
         State {
-            faults: Faults::default(),
+            faults: Faults::new(seed),
             names,
             inodes,
             locks: BTreeMap::new(),
@@ -218,60 +233,19 @@ impl State {
         self.inodes.retain(|id, inode| inode.handles > 0 || named.contains(id));
     }
 
+    /// Bytes that files have room of.
+    pub(super) fn used(&self) -> u64 {
+        self.inodes.values().map(|i| i.live.allocated.total()).sum::<u64>() * CHUNK as u64
+    }
+
     /// An error unless the chunks `first..end` of a file have room or can get it.
-    pub(super) fn check_room(&self, op: Op, path: &Path, inode: u64, first: u64, end: u64) -> Result<()> {
+    pub(super) fn check_room(&mut self, op: Op, path: &Path, inode: u64, first: u64, end: u64) -> Result<()> {
         let has = self.inodes.get(&inode).map_or(0, |i| i.live.allocated.covered(first, end));
-        let used: u64 = self.inodes.values().map(|i| i.live.allocated.total()).sum();
-        if (used + (end - first) - has) * CHUNK as u64 > self.capacity {
+        if self.used() + (end - first - has) * CHUNK as u64 > self.capacity {
+            self.faults.note(FaultKind::NoSpace, op, path, None);
             return Err(Error::NoSpace { op, path: path.to_owned() });
         }
         Ok(())
-    }
-
-    /// Does what a transfer is to do, now; gives the chunks of a read.
-    fn perform(&mut self, transfer: &InFlight) -> Result<Vec<Chunk>> {
-        match transfer.work {
-            Work::Read { first, count } => self.read(transfer, first, count),
-            Work::Write { first, durability, .. } => {
-                let chunks = transfer.data();
-                let end = first + chunks.len() as u64;
-                self.check_room(Op::Write, &transfer.path, transfer.inode, first, end)?;
-                let number = self.next_change();
-                self.inode(transfer.inode).write(number, first, chunks, durability == Durability::Now);
-                Ok(Vec::new())
-            }
-            Work::Sync { kind, until } => {
-                self.inode(transfer.inode).sync(kind, until);
-                Ok(Vec::new())
-            }
-        }
-    }
-
-    fn read(&mut self, transfer: &InFlight, first: u64, count: u64) -> Result<Vec<Chunk>> {
-        let content = &self.inode(transfer.inode).live;
-        let (offset, wanted, end) = (first * CHUNK as u64, count * CHUNK as u64, content.len);
-        if offset + wanted > end {
-            return Err(Error::Short { path: transfer.path.to_path_buf(), offset, wanted, end });
-        }
-        let mut chunks = content.chunks(first, count);
-        self.mix_with_writes_in_flight(transfer.inode, first, &mut chunks);
-        Ok(chunks)
-    }
-
-    /// A read beside a write of the same place may find any of its sectors written.
-    fn mix_with_writes_in_flight(&mut self, inode: u64, first: u64, chunks: &mut [Chunk]) {
-        let end = first + chunks.len() as u64;
-        for write in self.in_flight.iter().filter(|t| t.inode == inode) {
-            let Some((write_first, write_end)) = write.written() else { continue };
-            let (from, to) = (first.max(write_first), end.min(write_end));
-            if from >= to {
-                continue;
-            }
-            let new = &write.data()[(from - write_first) as usize..(to - write_first) as usize];
-            let old = &mut chunks[(from - first) as usize..(to - first) as usize];
-            let mixed = mix(old, new, |_| self.rng.chance(128));
-            old.clone_from_slice(&mixed);
-        }
     }
 }
 

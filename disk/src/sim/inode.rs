@@ -6,9 +6,12 @@
 //! 3. Metadata survives as a prefix of its order (a journal); data survives sector by sector.
 
 use super::content::{CHUNK, Change, Chunk, Content};
+use super::copy::hash_chunk;
 use super::survival::{Fate, Survival};
 use crate::SyncKind;
-use std::collections::VecDeque;
+use crate::sync::simulation::rng::Rng;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 struct Pending {
@@ -26,12 +29,32 @@ pub(super) struct Inode {
     pending: VecDeque<Pending>,
     /// How many open files there are.
     pub(super) handles: usize,
+    /// Chunks that can't be read until they are written again.
+    pub(super) bad: BTreeSet<u64>,
 }
 
 impl Inode {
     /// A file that holds `content`, all of it durable.
     pub(super) fn durable(content: Content) -> Inode {
         Inode { live: content.clone(), durable: content, ..Inode::default() }
+    }
+
+    /// Gives all that it holds and may hold, as words.
+    pub(super) fn hash_into(&self, add: &mut impl FnMut(u64)) {
+        self.durable.hash_into(add);
+        self.bad.iter().for_each(|&number| add(number));
+        for pending in &self.pending {
+            add(1 + u64::from(pending.certain));
+            match &pending.change {
+                Change::Write { first, chunks } => {
+                    (*first..).zip(chunks).for_each(|(number, chunk)| hash_chunk(number, chunk, add));
+                }
+                Change::Grow { to } => [3, *to].into_iter().for_each(&mut *add),
+                Change::Allocate { first, end, grow_to } => [4, *first, *end, *grow_to].into_iter().for_each(&mut *add),
+                Change::Cut { to } => [5, *to].into_iter().for_each(&mut *add),
+                Change::Punch { start, end } => [6, *start, *end].into_iter().for_each(&mut *add),
+            }
+        }
     }
 
     /// Makes a change, which is `number` in time. A certain one survives a power cut whatever else does.
@@ -44,6 +67,9 @@ impl Inode {
     /// Writes chunks and grows the file to hold them. A certain write is durable, but not the length.
     pub(super) fn write(&mut self, number: u64, first: u64, chunks: Vec<Chunk>, certain: bool) {
         let end = (first + chunks.len() as u64) * CHUNK as u64;
+        if !self.bad.is_empty() {
+            self.bad.retain(|bad| !(first..first + chunks.len() as u64).contains(bad));
+        }
         if end > self.live.len {
             self.change(number, Change::Grow { to: end }, false);
         }
@@ -87,9 +113,51 @@ impl Inode {
         self.pending = rest;
     }
 
+    /// A sync up to the number `until` has failed: of each write that it was to make durable all, a part or nothing is left, and what
+    /// is left is no more durable than before. A journal keeps the metadata.
+    pub(super) fn fail_sync(&mut self, until: u64, rng: &mut Rng) {
+        for mut pending in std::mem::take(&mut self.pending) {
+            if let Change::Write { first, chunks } = &mut pending.change
+                && pending.number <= until
+                && !pending.certain
+            {
+                let edge = rng.below(chunks.len() + 1);
+                match rng.below(4) {
+                    0 => chunks.clear(),
+                    1 => chunks.truncate(edge),
+                    2 => {
+                        chunks.drain(..edge);
+                        *first += edge as u64;
+                    }
+                    _ => {}
+                }
+                if chunks.is_empty() {
+                    continue;
+                }
+            }
+            self.pending.push_back(pending);
+        }
+        self.live = self.durable.clone();
+        self.pending.iter().for_each(|p| self.live.apply(&p.change));
+        self.forget_certain();
+    }
+
+    /// Flips bits of a byte of a chunk, in whichever version of it is on the medium.
+    pub(super) fn flip(&mut self, number: u64, at: usize, mask: u8) {
+        self.live.flip(number, at, mask);
+        self.durable.flip(number, at, mask);
+        for pending in &mut self.pending {
+            if let Change::Write { first, chunks } = &mut pending.change
+                && let Some(chunk) = number.checked_sub(*first).and_then(|nth| chunks.get_mut(nth as usize))
+            {
+                Arc::make_mut(chunk.get_or_insert_with(|| Arc::new([0; CHUNK])))[at] ^= mask;
+            }
+        }
+    }
+
     /// What a power cut leaves.
     pub(super) fn survivors(&self, survival: &mut Survival) -> Survivors {
-        let mut left = Survivors { content: self.durable.clone(), journal_goes_on: true };
+        let mut left = Survivors { content: self.durable.clone(), journal_goes_on: true, bad: self.bad.clone() };
         for pending in &self.pending {
             let fate = match &pending.change {
                 _ if pending.certain => Fate::Whole,
@@ -108,6 +176,7 @@ pub(super) struct Survivors {
     content: Content,
     /// Whether no metadata change has been lost yet (3).
     journal_goes_on: bool,
+    bad: BTreeSet<u64>,
 }
 
 impl Survivors {
@@ -143,6 +212,6 @@ impl Survivors {
     /// The file as it is found after the restart.
     pub(super) fn into_inode(mut self) -> Inode {
         self.content.forget_past_the_end();
-        Inode::durable(self.content)
+        Inode { bad: self.bad, ..Inode::durable(self.content) }
     }
 }

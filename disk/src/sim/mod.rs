@@ -16,15 +16,20 @@
 //! Works under the scheduler ([`Sim::run`]), in one thread, and in plain threads; there, blocking calls are done at once and
 //! transfers of queues complete when somebody waits or polls, in an order that the seed decides.
 //!
-//! Not simulated yet: I/O errors, bit flips, lost and misdirected writes. They belong into `faults`.
+//! Beside crashes there are *faults* ([`FaultKind`]), each with a rate of its own: errors of reads, writes and syncs, a full disk, short
+//! transfers, flipped bits, blocks that can't be read, writes that are lost or go astray. What a failed sync drops is gone for readers at
+//! once, since they read around any cache. Not simulated: a sync that fails, keeps what was written readable, and loses it later.
 
 mod content;
+mod copy;
 mod disk;
 mod faults;
 mod file;
 mod fs;
 mod inode;
+mod kinds;
 mod names;
+mod perform;
 mod queue;
 mod ranges;
 mod restart;
@@ -40,6 +45,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use fs::SimFs;
+pub use kinds::{FaultKind, FaultRates, InjectedFault};
 pub use restart::Restart;
 
 /// How to build a machine.
@@ -55,18 +61,35 @@ pub struct SimOptions {
     pub alignment: usize,
     /// How many choices a run may take.
     pub steps_max: u64,
+    /// How often what else goes wrong.
+    pub faults: FaultRates,
+    /// How many faults may come.
+    pub faults_max: u64,
 }
 
 impl SimOptions {
     /// A machine that does not crash by itself, with a disk of 16 GiB whose sectors are 512 bytes.
     pub fn new(seed: u64) -> SimOptions {
         let steps_max = Options::new(seed).steps_max;
-        SimOptions { seed, crash_at: None, capacity: 16 << 30, alignment: content::SECTOR, steps_max }
+        SimOptions {
+            seed,
+            crash_at: None,
+            capacity: 16 << 30,
+            alignment: content::SECTOR,
+            steps_max,
+            faults: FaultRates::none(),
+            faults_max: u64::MAX,
+        }
     }
 
     /// The same, crashing during the `n`th call.
     pub fn crash_at(self, n: u64) -> SimOptions {
         SimOptions { crash_at: Some(n), ..self }
+    }
+
+    /// The same with faults at these rates.
+    pub fn faults(self, rates: FaultRates) -> SimOptions {
+        SimOptions { faults: rates, ..self }
     }
 
     /// The same with room for so many bytes.
@@ -90,6 +113,7 @@ impl Sim {
 
     fn start(mut state: State, options: SimOptions) -> Sim {
         state.faults.crash_at = options.crash_at;
+        (state.faults.rates, state.faults.limit) = (options.faults, options.faults_max);
         Sim { disk: Disk::new(state, options.alignment), options }
     }
 
@@ -122,6 +146,26 @@ impl Sim {
     /// Crashes it now.
     pub fn crash(&self) {
         self.disk.crash(self.disk.lock());
+    }
+
+    /// How often what goes wrong, from now on.
+    pub fn set_faults(&self, rates: FaultRates) {
+        self.disk.lock().faults.rates = rates;
+    }
+
+    /// The faults that have come since its start, in their order. A disk that is full counts as one each time it refuses something.
+    pub fn injected(&self) -> Vec<InjectedFault> {
+        self.disk.lock().faults.injected.clone()
+    }
+
+    /// How many there have been.
+    pub fn injected_count(&self) -> u64 {
+        self.disk.lock().faults.injected.len() as u64
+    }
+
+    /// How many bytes of files there are, room that was only set apart included.
+    pub fn used(&self) -> u64 {
+        self.disk.lock().used()
     }
 
     /// How many bytes of files the disk has room for, from now on.

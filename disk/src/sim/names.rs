@@ -54,6 +54,18 @@ impl Names {
         Names { live: BTreeMap::new(), durable: BTreeMap::new(), pending: Vec::new() }
     }
 
+    /// Gives all names, durable and not, as words.
+    pub(super) fn hash_into(&self, add: &mut impl FnMut(u64)) {
+        for names in [&self.live, &self.durable] {
+            add(names.len() as u64);
+            for (path, node) in names {
+                path.as_os_str().as_encoded_bytes().iter().for_each(|&byte| add(byte.into()));
+                add(if let Node::File(id) = node { *id } else { u64::MAX });
+            }
+        }
+        self.pending.iter().for_each(|change| change.unsynced.iter().for_each(|dir| add(dir.as_os_str().len() as u64)));
+    }
+
     /// What is there by that name.
     pub(super) fn get(&self, path: &Path) -> Option<Node> {
         if path.parent().is_none() {

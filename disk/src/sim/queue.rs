@@ -119,7 +119,7 @@ impl SimQueue {
             Ok((inode, path, work)) => {
                 let Transfer { file, buffers, done, .. } = transfer;
                 let reply = Reply::Queue { completions: self.completions.clone(), file, buffers, done };
-                self.disk.submit(InFlight { inode, path, work, reply });
+                self.disk.submit(InFlight::new(inode, path, work, reply));
             }
             Err(error) => {
                 let completed = Completed { result: Err(error), buffers: transfer.buffers };

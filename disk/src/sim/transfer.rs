@@ -60,9 +60,18 @@ pub(super) struct InFlight {
     pub(super) path: Arc<Path>,
     pub(super) work: Work,
     pub(super) reply: Reply,
+    /// How many chunks have been moved: more than none after a short transfer.
+    pub(super) moved: u64,
+    /// Those of them that were read.
+    pub(super) read: Vec<Chunk>,
 }
 
 impl InFlight {
+    /// One of which nothing has been done.
+    pub(super) fn new(inode: u64, path: Arc<Path>, work: Work, reply: Reply) -> InFlight {
+        InFlight { inode, path, work, reply, moved: 0, read: Vec::new() }
+    }
+
     /// The data of a write, as its memory holds it now.
     pub(super) fn data(&self) -> Vec<Chunk> {
         match (&self.work, &self.reply) {
@@ -75,14 +84,17 @@ impl InFlight {
         }
     }
 
-    /// The chunks that a write would change, `first..end`.
-    pub(super) fn written(&self) -> Option<(u64, u64)> {
-        let Work::Write { first, ref chunks, .. } = self.work else { return None };
-        let count = match &self.reply {
-            Reply::Queue { buffers, .. } => buffers.iter().map(|b| size_of_val(b.words())).sum::<usize>() / content::CHUNK,
-            _ => chunks.len(),
+    /// The chunks that are still to be moved, `first..end`; none of a sync.
+    pub(super) fn rest(&self) -> Option<(u64, u64)> {
+        let (first, count) = match (&self.work, &self.reply) {
+            (Work::Sync { .. }, _) => return None,
+            (Work::Read { first, count }, _) => (*first, *count),
+            (Work::Write { first, .. }, Reply::Queue { buffers, .. }) => {
+                (*first, (buffers.iter().map(|b| size_of_val(b.words())).sum::<usize>() / content::CHUNK) as u64)
+            }
+            (Work::Write { first, chunks, .. }, _) => (*first, chunks.len() as u64),
         };
-        Some((first, first + count as u64))
+        Some((first + self.moved, first + count))
     }
 }
 

@@ -89,6 +89,8 @@ pub enum Copy {
     Whole(Box<Superblock>),
     /// No superblock, or damaged: why.
     Bad(String),
+    /// The disk did not give it, this time.
+    Unreadable(ashlar_disk::Error),
     /// A superblock of a version, or with feature flags, unknown here.
     Unknown {
         /// Its format version.
@@ -188,7 +190,7 @@ impl Superblock {
     }
 }
 
-/// Reads the four copies, in the order of [`COPY_OFFSETS`]. A copy that can't be read is bad, with the error as its reason.
+/// Reads the four copies, in the order of [`COPY_OFFSETS`]. A copy that can't be read is as good as a bad one, and may be better next time.
 pub fn read_copies(file: &dyn File) -> [Copy; 4] {
     COPY_OFFSETS.map(|offset| {
         // Read as much as the largest block: the copy's own block size is not known yet. A file that ends earlier (it can't,
@@ -196,7 +198,7 @@ pub fn read_copies(file: &dyn File) -> [Copy; 4] {
         let mut buf = AlignedBuf::zeroed(file.alignment().offset.max(COPY_LEN));
         match file.read(offset, &[buf.words_mut()]) {
             Ok(()) => Superblock::decode(&buf),
-            Err(e) => Copy::Bad(e.to_string()),
+            Err(e) => Copy::Unreadable(e),
         }
     })
 }
@@ -240,8 +242,10 @@ pub fn choose(copies: &[Copy; 4]) -> Result<Chosen> {
     let mut mend = Vec::new();
     let mut damaged = Vec::new();
     for (i, copy) in copies.iter().enumerate() {
-        if let Copy::Bad(why) = copy {
-            damaged.push(format!("superblock copy {i} at byte {}: {why}", COPY_OFFSETS[i]));
+        match copy {
+            Copy::Bad(why) => damaged.push(format!("superblock copy {i} at byte {}: {why}", COPY_OFFSETS[i])),
+            Copy::Unreadable(e) => damaged.push(format!("superblock copy {i}: {e}")),
+            _ => {}
         }
         if !matches!(copy, Copy::Whole(s) if **s == *newest[i % 2]) {
             mend.push((i, newest[i % 2].clone()));
@@ -259,12 +263,18 @@ fn newer<'a>(primary: &'a Copy, mirror: &'a Copy) -> Option<&'a Superblock> {
 }
 
 fn lost_error(copies: &[Copy; 4]) -> Error {
+    // With a copy that could not be read nobody knows yet whether anything is lost.
+    let unreadable = copies.iter().find_map(|copy| if let Copy::Unreadable(e) = copy { Some(e) } else { None });
+    if let Some(error) = unreadable {
+        return error.clone().into();
+    }
     let text = copies
         .iter()
         .enumerate()
         .map(|(i, c)| match c {
             Copy::Whole(s) => format!("copy {i} at byte {}: whole, number {}", COPY_OFFSETS[i], s.number),
             Copy::Bad(why) => format!("copy {i} at byte {}: {why}", COPY_OFFSETS[i]),
+            Copy::Unreadable(e) => format!("copy {i}: {e}"),
             Copy::Unknown { version, .. } => format!("copy {i}: format version {version}"),
         })
         .collect::<Vec<_>>()
@@ -387,6 +397,22 @@ mod tests {
             let chosen = choose(&copies).unwrap();
             assert_eq!((chosen.superblock.number, chosen.slot, chosen.mend.len()), (number, slot, mended), "{copies:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_that_can_not_be_read_is_no_loss_yet() {
+        let error = ashlar_disk::Error::Io {
+            op: ashlar_disk::Op::Read,
+            path: "data".into(),
+            offset: Some(262_144),
+            errno: Some(5),
+            kind: std::io::ErrorKind::Other,
+        };
+        let unreadable = || Copy::Unreadable(error.clone());
+        assert_eq!(choose(&[whole(8), unreadable(), whole(8), whole(9)]).unwrap().superblock.number, 9);
+        // The mirror was being written; whether the primary is whole will be seen when it can be read.
+        assert!(matches!(choose(&[whole(8), unreadable(), whole(8), bad()]), Err(Error::Io(e)) if e == error));
+        assert!(matches!(choose(&[unreadable(), bad(), whole(8), bad()]), Err(Error::Io(_))));
     }
 
     #[test]

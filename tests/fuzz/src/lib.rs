@@ -8,7 +8,7 @@
 //! | `log` | segments of a log | scan and records agree; memory is bounded |
 //! | `values` | a record, a leaf's cell, an entry of the catalog | refused, or no larger than its bytes say |
 //! | `database` | changes to the files of a database | opened, read, verified and written to, or refused |
-//! | `operations` | a sequence of operations and where the power goes | what was confirmed is there, and nothing else |
+//! | `operations` | a sequence of operations and the call of the last during which the machine crashes | what was confirmed is there, and nothing else |
 //!
 //! For those whose bytes would stand behind a checksum any checksum fits ([`believe_all`]): a fuzzer could not get past it.
 

@@ -4,6 +4,7 @@
 //! parent ([`rounds`]) kills it, opens the database, compares and verifies everything, and starts the next child.
 
 use super::events::{Event, Pipe, Told};
+use super::judge::Judge;
 use super::world::{Shape, Stop, World};
 use super::{life, reader, writer};
 use crate::dump;
@@ -63,7 +64,7 @@ pub fn load(load: &Load) {
     let pipe = stdout.as_fd().try_clone_to_owned().map(|fd| Pipe::new(fd.into()));
     let Ok(pipe) = pipe else { return };
     match work(load, pipe) {
-        Ok(()) | Err(Stop::Crashed) => {}
+        Ok(()) | Err(Stop::Crashed | Stop::Told) => {}
         Err(Stop::Failed(text)) => println!("{}", serde_json::to_string(&Event::Failed { text }).unwrap_or_default()),
     }
 }
@@ -76,7 +77,7 @@ fn work(load: &Load, pipe: Pipe) -> Result<(), Stop> {
     let shape = Shape { whole: rng.random(), immediate: [1, 8, 15][rng.random_range(0..3)], ..Shape::draw(&mut rng) };
     let keys = Keys::draw(&mut rng, shape.keys, db.key_len_max());
     let fs = RealFs::new(RealOptions::default()).map_err(|e| failed("file system", &e))?;
-    let world = Arc::new(World::new(fs, db, geometry(load.seed), shape, keys).telling(pipe));
+    let world = Arc::new(World::new(db, geometry(load.seed), shape, keys, Arc::new(Judge::strict(fs))).telling(pipe));
     world.working.store(usize::from(shape.writers), Relaxed);
     let records = Arc::new(Mutex::new(writer::Records::default()));
     let mut threads = Vec::new();

@@ -1,20 +1,20 @@
-//! Every short sequence of operations with a crash at every call to the disk: a few operations are enough for most mistakes, if none
-//! is left out.
+//! Every short sequence of operations with a crash at every call to the disk, and in the recovery from that, and in the recovery from
+//! that: a few operations are enough for most mistakes, if none is left out.
 //!
-//! One thread, no scheduler. Each sequence works on the same small database, of which a part stands in a checkpoint and a part in
-//! the log. What is found after the crash is judged as a [`History`]; then the database goes on working.
+//! One thread, no scheduler. Each sequence works on the same small database (`bench`). A crash in an earlier operation of a sequence is
+//! one in a shorter sequence, so only the calls of the last operation are crashed in. What is found afterwards is judged as a
+//! [`History`](crate::history::History); then the database goes on working.
+//!
+//! A crash in recovery that leaves a disk which has been looked at already, after the same crash before, shows nothing new: such disks are
+//! counted and not looked at again.
 
-use crate::dump;
-use crate::geometry::Geometry;
-use crate::history::{Commit, CommitId, History};
-use crate::state::Write;
-use crate::workload::value;
-use ashlar_disk::Fs;
+mod bench;
+
 use ashlar_disk::sim::{Restart, Sim, SimOptions};
-use ashlardb::fault::Fault;
-use ashlardb::{Background, Database, Durability, Error};
-use std::ops::Bound;
-use std::sync::Arc;
+use bench::Bench;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// An operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,197 +73,197 @@ pub const STEPS: [Step; 16] = [
     Step::Close,
 ];
 
-const GEOMETRY: Geometry =
-    Geometry { frames: 16, slots_max: 6, log_limit: 192 << 10, blob_threshold: 4096, recovery_window: 1, fault: Fault::None };
-
-/// A machine with the database, and what is known of it.
-struct Bench {
-    sim: Sim,
-    db: Option<Database>,
-    history: History,
-    clock: u64,
-    seq: u32,
+/// What is enumerated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Enumeration {
+    /// The longest sequence.
+    pub len: u32,
+    /// How often recovery crashes before it is left in peace: 0 to 2.
+    pub levels: u32,
+    /// Of sequences longer than this only one of [`Enumeration::sample`] has crashes in recovery.
+    pub whole_up_to: u32,
+    /// See `whole_up_to`.
+    pub sample: u64,
+    /// Threads.
+    pub threads: usize,
 }
 
-/// Runs a sequence with a crash at each of its calls, and gives the number of crashes.
-///
-/// # Errors
-/// The call and what was wrong after the crash during it.
-pub fn crash_at_every_call(steps: &[Step]) -> Result<u64, String> {
-    for call in 1.. {
-        let how = if call % 2 == 0 { Restart::Kill } else { Restart::PowerCut };
-        match crash_at_call(steps, call, how) {
-            Ok(true) => {}
-            Ok(false) => return Ok(call - 1),
-            Err(text) => return Err(format!("{steps:?}, crash at call {call}, {how:?}: {text}")),
-        }
+impl Enumeration {
+    /// Sequences of at most `len` operations; recovery crashes twice after all of up to two operations, and after one of 64 longer ones.
+    pub fn up_to(len: u32) -> Enumeration {
+        Enumeration { len, levels: 2, whole_up_to: 2, sample: 64, threads: crate::seeds::processors() }
     }
-    Ok(0)
+
+    /// How many sequences there are.
+    pub fn sequences(&self) -> u64 {
+        (1..=self.len).map(|len| (STEPS.len() as u64).pow(len)).sum()
+    }
+
+    /// The `n`th sequence: shorter ones first.
+    fn sequence(&self, mut n: u64) -> Vec<Step> {
+        let (mut len, alphabet) = (1, STEPS.len() as u64);
+        while n >= alphabet.pow(len) {
+            n -= alphabet.pow(len);
+            len += 1;
+        }
+        (0..len).map(|place| STEPS[(n / alphabet.pow(len - 1 - place) % alphabet) as usize]).collect()
+    }
+
+    fn levels_of(&self, n: u64, steps: &[Step]) -> u32 {
+        let is_whole = steps.len() as u32 <= self.whole_up_to || n.is_multiple_of(self.sample.max(1));
+        if is_whole { self.levels.min(2) } else { 0 }
+    }
 }
 
-/// Runs a sequence with a crash at that call, or at its end: false.
+/// What was enumerated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Sequences.
+    pub sequences: u64,
+    /// Crashes in their last operations.
+    pub crashes: u64,
+    /// Crashes in the recovery from these, and in the one after that.
+    pub crashes_in_recovery: [u64; 2],
+    /// Crashes in recovery that left a disk like one before.
+    pub alike: u64,
+    /// Databases that were opened, compared, verified and worked on.
+    pub looks: u64,
+}
+
+impl Counts {
+    /// Adds others.
+    pub fn add(&mut self, other: &Counts) {
+        self.sequences += other.sequences;
+        self.crashes += other.crashes;
+        self.crashes_in_recovery[0] += other.crashes_in_recovery[0];
+        self.crashes_in_recovery[1] += other.crashes_in_recovery[1];
+        self.alike += other.alike;
+        self.looks += other.looks;
+    }
+
+    /// All crashes.
+    pub fn all_crashes(&self) -> u64 {
+        self.crashes + self.crashes_in_recovery.iter().sum::<u64>()
+    }
+}
+
+/// Runs an enumeration. `told` is called after each sequence with what it came to, by any thread.
 ///
 /// # Errors
-/// What was wrong after the crash.
-pub fn crash_at_call(steps: &[Step], call: u64, how: Restart) -> Result<bool, String> {
+/// The sequence, the crashes and what was wrong after them.
+///
+/// # Panics
+/// Where the database does.
+pub fn enumerate(enumeration: &Enumeration, told: &(dyn Fn(&Counts) + Sync)) -> Result<Counts, String> {
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        let mut sum = Counts::default();
+        while !failed.load(Relaxed) {
+            let n = next.fetch_add(1, Relaxed);
+            if n >= enumeration.sequences() {
+                break;
+            }
+            let steps = enumeration.sequence(n);
+            let counts = sequence(&steps, enumeration.levels_of(n, &steps)).inspect_err(|_| failed.store(true, Relaxed))?;
+            told(&counts);
+            sum.add(&counts);
+        }
+        Ok(sum)
+    };
+    let results: Vec<Result<Counts, String>> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..enumeration.threads.max(1)).map(|_| scope.spawn(work)).collect();
+        handles.into_iter().map(|h| h.join().expect("a panic is a failure of the database")).collect()
+    });
+    let mut sum = Counts::default();
+    for result in results {
+        sum.add(&result?);
+    }
+    Ok(sum)
+}
+
+/// How the machine comes back after the `n`th crash.
+fn how(n: u64) -> Restart {
+    if n.is_multiple_of(2) { Restart::Kill } else { Restart::PowerCut }
+}
+
+/// One sequence with a crash at each call of its last operation.
+fn sequence(steps: &[Step], levels: u32) -> Result<Counts, String> {
+    let mut counts = Counts { sequences: 1, ..Counts::default() };
+    for call in 1.. {
+        let told = |text: String| format!("{steps:?}, {:?} during call {call} of the last: {text}", how(call));
+        let Some(mut after) = crash_at(steps, call).map_err(told)? else { break };
+        counts.crashes += 1;
+        let disk = after.sim.copy(SimOptions::new(call));
+        let mut seen = BTreeSet::from([disk.fingerprint()]);
+        in_recovery(&after, &disk, (0, levels), &mut seen, &mut counts).map_err(told)?;
+        counts.looks += 1;
+        after.look().map_err(told)?;
+    }
+    Ok(counts)
+}
+
+/// The machine after a crash during a call of the last operation; none where it has no such call. What does not crash is looked at.
+fn crash_at(steps: &[Step], call: u64) -> Result<Option<Bench>, String> {
     let mut bench = Bench::new(call).map_err(|e| format!("making the database: {e}"))?;
+    let (last, before) = steps.split_last().ok_or("an empty sequence")?;
+    before.iter().try_for_each(|step| bench.step(*step)).map_err(|e| format!("before the crash: {e}"))?;
     bench.sim.set_crash_at(Some(bench.sim.calls() + call));
-    let outcome = steps.iter().try_for_each(|step| bench.step(*step));
+    let outcome = bench.step(*last);
     let crashed = bench.sim.has_crashed();
-    match outcome {
-        Err(e) if !crashed => return Err(format!("without a crash: {e}")),
-        _ => {}
+    if let (Err(e), false) = (&outcome, crashed) {
+        return Err(format!("without a crash: {e}"));
     }
     drop(bench.db.take());
     let crashed = crashed || bench.sim.has_crashed();
-    bench.sim = bench.sim.restart(how, SimOptions::new(call));
-    bench.look()?;
-    Ok(crashed)
+    bench.sim = bench.sim.restart(how(call), SimOptions::new(call));
+    if crashed {
+        return Ok(Some(bench));
+    }
+    bench.look().map_err(|e| format!("not even crashed: {e}"))?;
+    Ok(None)
 }
 
-impl Bench {
-    fn new(seed: u64) -> Result<Bench, Error> {
-        let sim = Sim::new(SimOptions::new(seed));
-        let mut bench = Bench { sim, db: None, history: History::default(), clock: 0, seq: 0 };
-        bench.open()?;
-        let steps = [Step::Create, Step::Batch, Step::Overflow, Step::Blob, Step::Checkpoint];
-        steps.into_iter().try_for_each(|step| bench.step(step))?;
-        // From here on in the log alone.
-        [Step::Inline, Step::Blob].into_iter().try_for_each(|step| bench.step(step))?;
-        bench.flush()?;
-        Ok(bench)
+/// Runs a sequence with a crash during that call of its last operation, and looks at what is left; false: there is no such call.
+///
+/// # Errors
+/// What was wrong.
+pub fn crash_in_last(steps: &[Step], call: u64) -> Result<bool, String> {
+    match crash_at(steps, call)? {
+        Some(mut after) => after.look().map(|()| true),
+        None => Ok(false),
     }
+}
 
-    fn open(&mut self) -> Result<(), Error> {
-        let fs: Arc<dyn Fs> = self.sim.fs();
-        self.db = Some(GEOMETRY.options(Some(fs), Background::Manual).open("/db")?);
-        Ok(())
+/// Crashes at each call of opening `disk`, and, as far as `levels` say, of the open after that. This is the open after `depth` others.
+fn in_recovery(
+    after: &Bench,
+    disk: &Sim,
+    (depth, levels): (u32, u32),
+    seen: &mut BTreeSet<u64>,
+    counts: &mut Counts,
+) -> Result<(), String> {
+    if depth == levels {
+        return Ok(());
     }
-
-    fn db(&self) -> &Database {
-        self.db.as_ref().expect("open but in `step` itself")
-    }
-
-    fn now(&mut self) -> u64 {
-        self.clock += 1;
-        self.clock
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let begun = self.now();
-        self.db().flush()?;
-        self.history.add_flush(begun);
-        Ok(())
-    }
-
-    fn step(&mut self, step: Step) -> Result<(), Error> {
-        let name = |n: u32| format!("key {}", n % 7).into_bytes();
-        let seq = self.seq;
-        let put = |keyspace: &str, key: Vec<u8>, nth: usize, len: usize| Write::Put {
-            keyspace: keyspace.into(),
-            key,
-            value: value(CommitId { writer: 1, seq }.tag(nth), len),
-        };
-        let two = ["left", "right"];
-        match step {
-            Step::Inline => self.commit(vec![put("left", name(seq), 0, 100)], true),
-            Step::Eventual => self.commit(vec![put("left", name(seq), 0, 100)], false),
-            Step::Overflow => self.commit(vec![put("left", b"overflow".to_vec(), 0, 3000)], true),
-            Step::Blob => self.commit(vec![put("left", b"blob".to_vec(), 0, 20_000)], true),
-            Step::RemoveBlob => self.commit(vec![Write::Remove { keyspace: "left".into(), key: b"blob".to_vec() }], true),
-            Step::RemoveRange => {
-                let range = (Bound::Included(b"key 2".to_vec()), Bound::Excluded(b"key 5".to_vec()));
-                self.commit(vec![Write::RemoveRange { keyspace: "left".into(), range }], true)
-            }
-            Step::Batch => {
-                let writes = (0..14).map(|n| put(two[n % 2], name(n as u32), n, 40 + 100 * (n % 3))).collect();
-                self.commit(writes, true)
-            }
-            Step::Clear => self.whole(Write::Clear { keyspace: "left".into() }),
-            Step::Drop => self.whole(Write::Drop { keyspace: "left".into() }),
-            Step::Create => two.into_iter().try_for_each(|k| self.whole(Write::Create { keyspace: k.into() })),
-            Step::Checkpoint => self.db().checkpoint(),
-            Step::Compact => self.db().compact().map(drop),
-            Step::Maintain => (0..3).try_for_each(|_| self.db().maintain().map(drop)),
-            Step::Flush => self.flush(),
-            Step::Reopen => {
-                self.flush()?;
-                drop(self.db.take());
-                self.open()
-            }
-            Step::Close => {
-                let begun = self.now();
-                self.db.take().map_or(Ok(()), Database::close)?;
-                self.history.add_flush(begun);
-                self.open()
-            }
+    for call in 1.. {
+        let told = |text: String| format!("then {:?} during call {call} of the open: {text}", how(call));
+        let mut open = after.beside(disk.copy(SimOptions::new(call).crash_at(call)));
+        let opened = open.open();
+        drop(open.db.take());
+        match opened {
+            _ if open.sim.has_crashed() => {}
+            Ok(()) => return Ok(()),
+            Err(e) => return Err(told(format!("without a crash: {e}"))),
         }
-    }
-
-    /// A batch; one to a keyspace that is not there has no effect.
-    fn commit(&mut self, writes: Vec<Write>, immediate: bool) -> Result<(), Error> {
-        self.record(writes, immediate, |db, writes| {
-            let mut batch = db.batch();
-            for write in writes {
-                let Some(keyspace) = db.existing_keyspace(write.keyspace())? else { return Ok(false) };
-                match write {
-                    Write::Put { key, value, .. } => batch.insert(&keyspace, key, value)?,
-                    Write::Remove { key, .. } => batch.remove(&keyspace, key)?,
-                    Write::RemoveRange { range, .. } => batch.remove_range(&keyspace, range.clone())?,
-                    _ => {}
-                }
-            }
-            batch.commit_with(if immediate { Durability::Immediate } else { Durability::Eventual }).map(|()| true)
-        })
-    }
-
-    fn whole(&mut self, write: Write) -> Result<(), Error> {
-        self.record(vec![write], true, |db, writes| match &writes[0] {
-            Write::Create { keyspace } => db.keyspace(keyspace).map(|_| true),
-            Write::Drop { keyspace } => db.drop_keyspace(keyspace),
-            Write::Clear { keyspace } => match db.existing_keyspace(keyspace)? {
-                Some(keyspace) => keyspace.clear().map(|()| true),
-                None => Ok(false),
-            },
-            _ => Ok(false),
-        })
-    }
-
-    fn record(
-        &mut self,
-        writes: Vec<Write>,
-        immediate: bool,
-        call: impl FnOnce(&Database, &[Write]) -> Result<bool, Error>,
-    ) -> Result<(), Error> {
-        let id = CommitId { writer: 1, seq: self.seq };
-        self.seq += 1;
-        let begun = self.now();
-        let outcome = call(self.db(), &writes);
-        let ended = self.now();
-        let commit = |visible, confirmed| Commit { id, writes, journaled: false, immediate, begun, visible, confirmed };
-        match outcome {
-            Ok(true) => self.history.add_commits(vec![commit(Some(ended), immediate)]),
-            Ok(false) => {}
-            Err(e) => {
-                self.history.add_commits(vec![commit(None, false)]);
-                return Err(e);
-            }
+        counts.crashes_in_recovery[depth as usize] += 1;
+        let left = open.sim.restart(how(call), SimOptions::new(call));
+        if !seen.insert(left.fingerprint()) {
+            counts.alike += 1;
+            continue;
         }
-        Ok(())
+        in_recovery(after, &left, (depth + 1, levels), seen, counts).map_err(told)?;
+        counts.looks += 1;
+        after.beside(left).look().map_err(told)?;
     }
-
-    /// Opens what the crash has left, compares and verifies everything, and goes on.
-    fn look(&mut self) -> Result<(), String> {
-        self.open().map_err(|e| format!("open: {e}"))?;
-        let found = dump::dump(self.db()).map_err(|e| format!("reading everything: {e}"))?;
-        self.history.settle(found)?;
-        dump::check(self.db(), self.history.base()).map_err(|e| e.to_string())?;
-        dump::verify(self.db()).map_err(|e| e.to_string())?;
-        for step in [Step::Create, Step::Blob, Step::Inline, Step::Checkpoint, Step::Compact] {
-            self.step(step).map_err(|e| format!("{step:?} afterwards: {e}"))?;
-        }
-        let found = dump::dump(self.db()).map_err(|e| format!("reading everything afterwards: {e}"))?;
-        self.history.settle(found)?;
-        dump::verify(self.db()).map_err(|e| format!("afterwards: {e}"))
-    }
+    Ok(())
 }

@@ -1,11 +1,11 @@
 //! What the threads of a life share, and what they report.
 
 use super::events::{Event, Pipe};
+use super::judge::Judge;
+pub(super) use super::judge::Stop;
 use crate::geometry::Geometry;
 use crate::history::Moment;
-pub(super) use crate::stop::{Stop, stop};
 use crate::workload::Keys;
-use ashlar_disk::Fs;
 use ashlardb::{Database, Error};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -45,11 +45,11 @@ impl Shape {
 
 /// What the threads of a life share.
 pub(super) struct World {
-    pub(super) fs: Arc<dyn Fs>,
     pub(super) db: Database,
     pub(super) geometry: Geometry,
     pub(super) shape: Shape,
     pub(super) keys: Keys,
+    pub(super) judge: Arc<Judge>,
     clock: AtomicU64,
     /// Writers that have not ended.
     pub(super) working: AtomicUsize,
@@ -59,9 +59,9 @@ pub(super) struct World {
 
 impl World {
     /// A world around an open database.
-    pub(super) fn new(fs: Arc<dyn Fs>, db: Database, geometry: Geometry, shape: Shape, keys: Keys) -> World {
+    pub(super) fn new(db: Database, geometry: Geometry, shape: Shape, keys: Keys, judge: Arc<Judge>) -> World {
         let (clock, working) = (AtomicU64::new(1), AtomicUsize::new(0));
-        World { fs, db, geometry, shape, keys, clock, working, pipe: None }
+        World { db, geometry, shape, keys, judge, clock, working, pipe: None }
     }
 
     /// The same, telling what happens.
@@ -87,8 +87,8 @@ impl World {
         self.clock.fetch_add(1, Relaxed)
     }
 
-    /// What an error means: the crash, or a failure.
+    /// What an error means.
     pub(super) fn stop(&self, what: &str, error: &Error) -> Stop {
-        stop(&*self.fs, what, error)
+        self.judge.stop(what, error)
     }
 }

@@ -41,8 +41,13 @@ pub(super) struct Writer {
     rng: ChaCha8Rng,
     /// How many commits it makes; none: as many as the shape says.
     commits: Option<u32>,
+    /// How many at most.
+    commits_max: u32,
     records: Records,
 }
+
+/// After so many errors a writer gives up.
+const ERRORS_MAX: u32 = 12;
 
 /// What a commit promises.
 #[derive(Clone, Copy)]
@@ -56,12 +61,24 @@ enum Promise {
 impl Writer {
     /// A writer whose commits are numbered from `seq` on.
     pub(super) fn new(number: u16, seq: u32, seed: u64) -> Writer {
-        Writer { number, seq, rng: ChaCha8Rng::seed_from_u64(seed), commits: None, records: Records::default() }
+        Writer {
+            number,
+            seq,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            commits: None,
+            commits_max: u32::MAX,
+            records: Records::default(),
+        }
     }
 
     /// The same with that many commits.
     pub(super) fn commits(self, commits: u32) -> Writer {
         Writer { commits: Some(commits), ..self }
+    }
+
+    /// The same with at most that many commits.
+    pub(super) fn at_most(self, commits: u32) -> Writer {
+        Writer { commits_max: commits, ..self }
     }
 
     /// Commits until done or crashed, and hands in what it did either way.
@@ -79,14 +96,20 @@ impl Writer {
     fn work(&mut self, world: &World) -> Result<(), Stop> {
         let own = format!("own {}", self.number);
         let commits = self.commits.unwrap_or_else(|| self.rng.random_range(1..=world.shape.commits_max));
-        for _ in 0..commits {
+        let mut errors = 0;
+        for _ in 0..commits.min(self.commits_max) {
             let whole = if world.shape.whole { 3 } else { 0 };
-            match self.rng.random_range(0..40 + whole) {
-                0..34 => self.commit(world, &own)?,
-                34..37 => self.single(world)?,
-                37..39 => self.read(world)?,
-                39 => self.flush(world)?,
-                _ => self.whole(world, &own)?,
+            let outcome = match self.rng.random_range(0..40 + whole) {
+                0..34 => self.commit(world, &own),
+                34..37 => self.single(world),
+                37..39 => self.read(world),
+                39 => self.flush(world),
+                _ => self.whole(world, &own),
+            };
+            match outcome {
+                // What failed because of a fault had no effect, or the database takes no more writes: either way it must go on working.
+                Err(Stop::Told) if errors < ERRORS_MAX => errors += 1,
+                outcome => outcome?,
             }
         }
         Ok(())
@@ -145,8 +168,13 @@ impl Writer {
                 Ok(())
             }
             Err(e) => {
-                self.records.commits.push(commit);
-                Err(world.stop("commit", &e))
+                let stop = world.stop("commit", &e);
+                // Any error but this one says that nothing was applied.
+                let is_without_effect = matches!(stop, Stop::Told) && !matches!(e, Error::OutcomeUnknown { .. });
+                if !is_without_effect {
+                    self.records.commits.push(commit);
+                }
+                Err(stop)
             }
         }
     }

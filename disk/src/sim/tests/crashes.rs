@@ -19,6 +19,30 @@ fn script(fs: &SimFs) -> Result<u32> {
 }
 
 #[test]
+fn a_copy_goes_its_own_way_and_equal_disks_have_equal_numbers() {
+    let sim = Sim::new(SimOptions::new(1));
+    let file = durable_file(&sim.fs(), "/f", 2, 1);
+    write(&file, 1, 2, Later).expect("written");
+    let copy = sim.copy(SimOptions::new(9));
+    assert_eq!(copy.fingerprint(), sim.fingerprint());
+    let theirs = open(&copy.fs(), "/f").expect("there");
+    write(&theirs, 0, 3, Later).expect("written");
+    assert_ne!(copy.fingerprint(), sim.fingerprint());
+    assert_eq!([0, 1].map(|n| found(&copy.fs(), "/f", n)), ["3", "2"]);
+    assert_eq!([0, 1].map(|n| found(&sim.fs(), "/f", n)), ["1", "2"]);
+    let mut numbers = BTreeSet::new();
+    for seed in 0..40 {
+        numbers.insert(sim.copy(SimOptions::new(seed)).restart(Restart::PowerCut, SimOptions::new(seed)).fingerprint());
+    }
+    assert!(numbers.len() > 2, "lost, torn in several ways, kept: {numbers:?}");
+    file.sync(SyncKind::Data).expect("synced");
+    write(&file, 1, 2, Later).expect("written");
+    let undone = sim.fingerprint();
+    file.sync(SyncKind::Data).expect("synced");
+    assert_ne!(sim.fingerprint(), undone, "what is durable counts");
+}
+
+#[test]
 fn a_crash_comes_during_every_call_and_then_every_call_fails() {
     let sim = Sim::new(SimOptions::new(0));
     script(&sim.fs()).expect("no crash");

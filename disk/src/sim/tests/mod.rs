@@ -3,6 +3,7 @@
 mod calls;
 mod crashes;
 mod data;
+mod faults;
 mod names;
 mod queue;
 mod runs;
