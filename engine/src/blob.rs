@@ -12,11 +12,13 @@
 
 use crate::error::{Corruption, Error, Result};
 use crate::pages::{self, EnginePool};
+use crate::store::page_header::POINTER_CRC_MASK;
 use crate::store::{Extent, Store};
-use crate::value::cell::StoredBlob;
-use ashlar_bufferpool::{BlockPtr, PageId};
+use crate::value::cell::{StoredBlob, StoredRun};
+use ashlar_bufferpool::{BlockPtr, Located, PageId, PageStore};
 use ashlar_disk::sync::Mutex;
 use ashlar_disk::{AlignedBuf, Buffer, Durability, SyncKind, Transfer, TransferOp, checksum};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bytes of the longest run: a larger blob has several.
@@ -178,6 +180,49 @@ pub(crate) fn read(store: &Store, blob: &StoredBlob, is_valid: impl FnOnce() -> 
         from += len;
     }
     Ok(Some(buf))
+}
+
+/// Reads a run, several transfers in flight, and checks it: its length in bytes. For runs of a checkpoint that is held.
+pub(crate) fn check_run(store: &Store, run: &StoredRun) -> Result<u64> {
+    let Located::At(at) = store.locate(run.page) else {
+        let what = "a leaf names this run, but the page map has no place for it";
+        return Err(Corruption::page(run.page.0, None, what).into());
+    };
+    let block = store.block().bytes();
+    let bytes = at.blocks() as usize * block;
+    let pieces: Arc<Mutex<BTreeMap<usize, Result<Vec<Buffer>>>>> = Arc::default();
+    let starts: Vec<usize> = (0..bytes).step_by(TRANSFER_LEN).collect();
+    let transfers = starts.iter().map(|&from| {
+        let pieces = pieces.clone();
+        Transfer {
+            file: store.file().clone(),
+            op: TransferOp::Read,
+            offset: at.address() * block as u64 + from as u64,
+            buffers: vec![Buffer::Heap(AlignedBuf::zeroed(TRANSFER_LEN.min(bytes - from)))],
+            done: Box::new(move |completed| {
+                let outcome = completed.result.map(|()| completed.buffers).map_err(Error::from);
+                pieces.lock().insert(from, outcome);
+            }),
+        }
+    });
+    store.queue().submit(transfers.collect());
+    store.queue().wait(&|| pieces.lock().len() == starts.len());
+    let mut crc = 0;
+    for (_, buffers) in std::mem::take(&mut *pieces.lock()) {
+        for buffer in buffers? {
+            if let Buffer::Heap(buf) = buffer {
+                crc = crc32c::crc32c_append(crc, &buf);
+            }
+        }
+    }
+    if !checksum::fits(crc, run.crc) {
+        return Err(run_fault(store, run.page, at, crc, run.crc));
+    }
+    if !checksum::fits(crc & POINTER_CRC_MASK, at.crc()) {
+        let what = format!("checksum {:#08x} in the block pointer, expected {:#08x}", at.crc(), crc & POINTER_CRC_MASK);
+        return Err(Corruption::page(run.page.0, None, what).into());
+    }
+    Ok(bytes as u64)
 }
 
 pub(crate) fn unknown_run(blob: &StoredBlob) -> Error {

@@ -25,7 +25,7 @@ use crate::verify::Depth;
 use crate::versions::Versions;
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::sync::Mutex;
-use ashlar_wal::Wal;
+use ashlar_wal::{Lsn, Wal};
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) segment_size: u64,
     /// None in a read-only database.
     pub(crate) log: Option<Wal>,
+    /// Where the open found the log's end.
+    pub(crate) log_end: Lsn,
     pub(crate) order: Mutex<Order>,
     pub(crate) apply: Mutex<Applier>,
     pub(crate) names: Names,
@@ -310,10 +312,11 @@ impl Database {
         Stats::of(self.shared())
     }
 
-    /// Checks everything, read from the device: see [`Report`](crate::verify::Report).
+    /// Checks everything, read from the device: see [`Report`](crate::verify::Report). The database is used meanwhile; what is examined is
+    /// the last checkpoint, which is held.
     ///
     /// # Errors
-    /// Errors that keep it from looking further; damage is in the report.
+    /// Memory that can't be had; whatever is wrong on disk is in the report.
     pub fn verify(&self) -> Result<crate::verify::Report> {
         self.shared().owner.check()?;
         crate::verify::verify(self.shared(), Depth::Full, &mut |_| {})
@@ -328,8 +331,7 @@ impl Database {
         crate::verify::verify(self.shared(), Depth::Quick, &mut |_| {})
     }
 
-    /// As [`Database::verify`], and tells `progress` after each page how far it is. No checkpoint can be made meanwhile: `progress`
-    /// must not wait for one.
+    /// As [`Database::verify`], and tells `progress` after each page how far it is.
     ///
     /// # Errors
     /// As [`Database::verify`].

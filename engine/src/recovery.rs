@@ -139,6 +139,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         fs: files.fs,
         pool,
         log,
+        log_end: scan.tail().end,
         segment_size: superblock.segment_size,
         order: Mutex::new(Order::new(options.trim_every)),
         apply: Mutex::new(applier),
@@ -282,20 +283,16 @@ pub(crate) fn pool_over(store: Store, frames: u32) -> Result<EnginePool> {
     Pool::new(options, store).map_err(pool_error)
 }
 
-/// Reads the log from where replay of the checkpoint of `superblock` starts, as far as it is durable now: the number of commits in
-/// it.
-pub(crate) fn scan_log(shared: &Shared, superblock: &Superblock) -> Result<u64> {
+/// Reads the log from where replay of the checkpoint of `superblock` starts, as far as it is durable now, or, in a database that is only
+/// read, to where the open found its end. A gap before that is damage.
+pub(crate) fn scan_log(shared: &Shared, superblock: &Superblock) -> std::result::Result<LogScan, ashlar_wal::Error> {
     let log = LogFiles {
         dir: wal_dir(&shared.path, &superblock.wal_dir),
         options: wal_options(superblock, shared.options.io_mode, shared.log_limit()),
     };
-    let start = log_start(superblock);
-    let scan = match &shared.log {
-        // It goes on being written.
-        Some(wal) => ashlar_wal::read_log_until(&shared.fs, &log.dir, &log.options, &start, wal.durable()),
-        None => ashlar_wal::read_log(&shared.fs, &log.dir, &log.options, &start),
-    };
-    Ok(scan.map_err(wal_error)?.tail().records)
+    // It goes on being written.
+    let until = shared.log.as_ref().map_or(shared.log_end, Wal::durable);
+    ashlar_wal::read_log_until(&shared.fs, &log.dir, &log.options, &log_start(superblock), until)
 }
 
 fn pool_error(e: PoolError) -> Error {

@@ -1,34 +1,40 @@
 //! Verification: everything that the last durable checkpoint names, read from the device, around the pool of the database.
 //!
-//! 1. The four copies of the superblock.
-//! 2. The page map, whole; every block with one owner.
-//! 3. Every tree of that checkpoint, page by page through a pool of verification's own: checksum, identity, kind, key order, fences,
-//!    levels; every value that stands elsewhere: overflow pages, blob runs and their checksums.
-//! 4. Every entry of the page map is reached from exactly one tree, value or dropped tree.
-//! 5. The numbers of entries in the catalog.
-//! 6. The log from C on.
+//! 1. The four copies of the superblock (`superblocks`).
+//! 2. The log from C on, as far as it is known to have been written; every commit in it decodes (`log`).
+//! 3. The page map, whole; every block with one owner, those that the log names as well.
+//! 4. Every tree of that checkpoint, page by page through a pool of verification's own: checksum, identity, kind, key order, fences,
+//!    levels (`trees`); every value that stands elsewhere: overflow pages, blob runs and their checksums (`values`).
+//! 5. What only the log names: large values and bulk loads beyond A.
+//! 6. Every entry of the page map is reached from exactly one tree, value or dropped tree. What nothing reaches, since what names it
+//!    can't be read, is checked on its own.
+//! 7. The numbers of entries in the catalog.
 //!
-//! A quick verification leaves out 3 to 5, all that needs a walk over trees.
+//! A quick verification leaves out 4 to 7, all that needs a walk over trees.
 //!
-//! No checkpoint completes while it runs, so none of the blocks it reads is reused; commits go on until the log is full.
+//! Invariants:
+//! 1. 1 to 3 are read under the checkpoint's lock: superblock, map and log belong together. From there on the checkpoint is held: commits
+//!    and checkpoints go on, and none of the blocks that are read is given out again.
+//! 2. What is wrong ends nothing: it is a finding, and the rest is looked at. Only memory or threads that can't be had are errors.
 
+mod log;
 mod report;
+mod superblocks;
+mod trees;
+mod values;
 
 pub use report::{Depth, Finding, Progress, Report};
 
-use crate::blob;
-use crate::btree::{Corrupt, Finding as TreeFinding, Tree};
-use crate::catalog::{self, CATALOG_TREE, Entry};
+use crate::catalog::CATALOG_TREE;
 use crate::database::Shared;
-use crate::error::{Corruption, Error, Result};
-use crate::pages::EnginePool;
+use crate::error::{Error, Result};
 use crate::recovery;
-use crate::store::Store;
-use crate::store::superblock::{self, Copy, Superblock};
-use crate::value::cell::{self, Cell, OverflowRef, StoredBlob};
-use crate::value::overflow;
-use ashlar_bufferpool::{LoadError, PageId};
+use crate::store::superblock::{self, Superblock};
+use crate::store::{Store, page_map};
+use ashlar_bufferpool::{Epoch, Located, PageId, PageStore};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Frames of verification's own pool: it only passes through.
 const FRAMES: u32 = 256;
@@ -36,208 +42,151 @@ const FRAMES: u32 = 256;
 /// Verifies the last durable checkpoint and the log, and tells `progress` about each page.
 pub(crate) fn verify(shared: &Shared, depth: Depth, progress: &mut dyn FnMut(Progress)) -> Result<Report> {
     let state = shared.checkpoint.lock();
-    let report = Report { depth, checkpoint: state.current.checkpoint, ..Report::default() };
-    let mut walk = Walk { report, owners: BTreeMap::new(), progress };
-    walk.superblocks(&superblock::read_copies(&**shared.store().file()), &state.current);
-    match shared.store().reopen(&state.current) {
-        Ok(store) => walk.checkpoint(shared, store, &state.current)?,
-        Err(e) => walk.found_error(None, &e),
+    let current = state.current.clone();
+    let mut walk = Walk::new(shared, depth, &current, progress);
+    walk.superblocks(&superblock::read_copies(&**shared.store().file()), &current);
+    let logged = walk.log(shared, &current);
+    let store = walk.store(shared, &current, &logged)?;
+    if depth == Depth::Quick {
+        return Ok(walk.report);
     }
-    walk.log(shared, &state.current);
+    let _held = Hold::last(shared.store());
+    drop(state);
+    walk.tell();
+    let pages: Vec<PageId> = store.checkpoint_pages().into_iter().chain(logged.placed.iter().map(|placed| placed.0)).collect();
+    let pool = recovery::pool_over(store, FRAMES)?;
+    if current.map_root.is_some() {
+        walk.trees(&pool, PageId(current.catalog_root), shared.options.slots_max)?;
+    }
+    walk.logged(&pool, &logged, shared.options.slots_max)?;
+    walk.unreached(&pool, &pages);
+    walk.report.bytes += pool.store().counters.bytes_read.load(std::sync::atomic::Ordering::Relaxed);
     Ok(walk.report)
+}
+
+/// The last durable checkpoint, held.
+struct Hold<'a> {
+    store: &'a Store,
+    epoch: Epoch,
+}
+
+impl Hold<'_> {
+    /// Under the checkpoint's lock.
+    fn last(store: &Store) -> Hold<'_> {
+        Hold { store, epoch: store.hold_checkpoint() }
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.store.release_checkpoint(self.epoch);
+    }
 }
 
 /// What has been seen so far.
 struct Walk<'a> {
     report: Report,
+    /// The file of pages.
+    data: PathBuf,
+    /// Bytes of a block.
+    block: u64,
     /// Who owns each page id.
-    owners: BTreeMap<PageId, String>,
+    owners: BTreeMap<PageId, Arc<str>>,
+    /// The keyspaces' names by tree id.
+    names: BTreeMap<u64, Arc<str>>,
+    /// Something could not be read that may name other pages.
+    hidden: bool,
     progress: &'a mut dyn FnMut(Progress),
 }
 
-impl Walk<'_> {
-    fn found(&mut self, page: Option<PageId>, keyspace: Option<&str>, what: impl Into<String>) {
-        self.report.findings.push(Finding { page: page.map(|p| p.0), keyspace: keyspace.map(str::to_owned), what: what.into() });
-    }
-
-    fn found_error(&mut self, keyspace: Option<&str>, e: &Error) {
-        let page = match e {
-            Error::Corrupt(corruption) => corruption.page,
-            _ => None,
-        };
-        self.found(page.map(PageId), keyspace, e.to_string());
-    }
-
-    fn superblocks(&mut self, copies: &[Copy; 4], current: &Superblock) {
-        let mut newest = 0;
-        for (i, copy) in copies.iter().enumerate() {
-            match copy {
-                Copy::Whole(s) if s.uuid != current.uuid => {
-                    self.found(None, None, format!("superblock copy {i}: it belongs to another database"));
-                }
-                Copy::Whole(s) => newest += usize::from(s.number == current.number),
-                Copy::Bad(why) => {
-                    self.found(None, None, format!("superblock copy {i} at byte {}: {why}", superblock::COPY_OFFSETS[i]));
-                }
-                Copy::Unreadable(e) => self.found(None, None, format!("superblock copy {i}: {e}")),
-                Copy::Unknown { version, .. } => self.found(None, None, format!("superblock copy {i}: format version {version}")),
-            }
-        }
-        if newest < 2 {
-            self.found(None, None, format!("superblock {} stands in {newest} copies, not in 2", current.number));
+impl<'a> Walk<'a> {
+    fn new(shared: &Shared, depth: Depth, current: &Superblock, progress: &'a mut dyn FnMut(Progress)) -> Walk<'a> {
+        Walk {
+            report: Report { depth, checkpoint: current.checkpoint, ..Report::default() },
+            data: shared.store().file().path().to_owned(),
+            block: current.block_size.bytes() as u64,
+            owners: BTreeMap::new(),
+            names: BTreeMap::from([(CATALOG_TREE.0, "the catalog".into())]),
+            hidden: false,
+            progress,
         }
     }
 
-    fn checkpoint(&mut self, shared: &Shared, store: Store, superblock: &Superblock) -> Result<()> {
-        let pages = store.checkpoint_pages();
-        self.report.mapped_pages = pages.len() as u64;
+    /// The page map of that checkpoint, as far as it can be read, with what the log names beside it.
+    fn store(&mut self, shared: &Shared, current: &Superblock, logged: &log::Logged) -> Result<Store> {
+        let store = shared.store().reopen_with(current, &mut |error| {
+            self.hidden = true;
+            self.error(None, &error);
+            Ok(())
+        })?;
+        self.report.mapped_pages = store.checkpoint_pages().len() as u64;
+        self.report.logged_pages = logged.placed.len() as u64;
         (self.report.map_nodes, self.report.bytes) = store.map_nodes();
-        if self.report.depth == Depth::Quick || superblock.map_root.is_none() {
-            return Ok(());
+        match store.reserve_logged(&logged.placed) {
+            Ok(()) => store.install_placed(&logged.placed, Epoch(0)),
+            Err(e) => self.error(None, &e),
         }
-        self.tell();
-        let pool = recovery::pool_over(store, FRAMES)?;
-        let catalog = Tree { id: CATALOG_TREE, root: PageId(superblock.catalog_root), slots_max: shared.options.slots_max };
-        let mut trees = Vec::new();
-        self.tree(&pool, catalog, "the catalog", &mut |key, value| trees.push((key.to_vec(), value.to_vec())))?;
-        for (key, value) in trees {
-            match catalog::decode(&key, &value, shared.options.slots_max) {
-                Ok(Entry::Keyspace(state)) => {
-                    let entries = self.tree(&pool, state.tree()?, &state.name, &mut |_, _| {})?;
-                    let noted = state.len.load(std::sync::atomic::Ordering::Relaxed);
-                    if entries != noted {
-                        self.found(None, Some(&state.name), format!("the catalog says {noted} entries, there are {entries}"));
-                    }
-                    self.report.entries += entries;
-                }
-                Ok(Entry::Dropped(tree)) => {
-                    self.tree(&pool, tree, &format!("dropped tree {}", tree.id.0), &mut |_, _| {})?;
-                }
-                Ok(Entry::Setting) => {}
-                Err(e) => self.found_error(Some("the catalog"), &e),
-            }
-        }
-        for page in pages {
-            if !self.owners.contains_key(&page) {
-                self.found(Some(page), None, format!("page {} stands in the page map, but nothing refers to it", page.0));
-            }
-        }
-        self.report.bytes += pool.store().counters.bytes_read.load(std::sync::atomic::Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Walks one tree; gives the number of its entries.
-    fn tree(&mut self, pool: &EnginePool, tree: Tree, name: &str, entry: &mut dyn FnMut(&[u8], &[u8])) -> Result<u64> {
-        let mut entries = 0;
-        let mut elsewhere = Vec::new();
-        let walked = tree.check(pool, &mut |finding| match finding {
-            TreeFinding::Page { page, .. } => {
-                self.report.tree_pages += 1;
-                self.own(page, name);
-            }
-            TreeFinding::Entry { page, key, kind, value } => {
-                entries += 1;
-                if kind == cell::INLINE {
-                    entry(key, value);
-                } else {
-                    elsewhere.push((page, key.to_vec(), kind, value.to_vec()));
-                }
-            }
-            TreeFinding::Corrupt(Corrupt { page, what }) => {
-                self.found(Some(page), Some(name), Corruption::page(page.0, Some(tree.id.0), what).to_string());
-            }
-            TreeFinding::Unreadable { page, error } => self.found(Some(page), Some(name), load_text(page, error)),
-        });
-        walked.map_err(|e| crate::pages::tree_error(pool, tree.id, e))?;
-        for (page, key, kind, bytes) in elsewhere {
-            self.value(pool, name, page, &key, kind, &bytes);
-        }
-        Ok(entries)
+        Ok(store)
     }
 
     fn tell(&mut self) {
-        let total = self.report.mapped_pages;
+        let total = self.report.mapped_pages + self.report.logged_pages;
         (self.progress)(Progress { done: total.min(self.owners.len() as u64), total });
     }
 
-    fn own(&mut self, page: PageId, owner: &str) {
-        if let Some(other) = self.owners.insert(page, owner.to_owned()) {
-            self.found(Some(page), Some(owner), format!("page {} is reached twice: it belongs to {other} already", page.0));
-        }
-        self.tell();
+    /// Something is wrong with what stands at `block` of `data`. `thing`: what it is, in words.
+    fn found_at(&mut self, block: u64, thing: &str, keyspace: Option<&str>, what: &str) {
+        let what = format!("{}, block {block}, {thing}: {what}", self.data.display());
+        self.push(self.data.clone(), Some(block), None, keyspace, what);
     }
 
-    fn value(&mut self, pool: &EnginePool, name: &str, leaf: PageId, key: &[u8], kind: u8, bytes: &[u8]) {
-        match Cell::decode(kind, bytes, overflow::piece_len_max(pool.page_size())) {
-            Some(Cell::Overflow(list)) => {
-                self.overflow(pool, name, key, &list);
-            }
-            Some(Cell::Blob(blob)) => self.blob(pool, name, key, &blob),
-            Some(Cell::LongBlob(list)) => match self.overflow(pool, name, key, &list).as_deref().map(cell::decode_blob) {
-                Some(Some(blob)) => self.blob(pool, name, key, &blob),
-                Some(None) => self.found(
-                    Some(leaf),
-                    Some(name),
-                    format!("the value of key \"{}\": its list of runs does not decode", key.escape_ascii()),
-                ),
-                None => {}
-            },
-            Some(Cell::Inline(_)) => {}
-            None => {
-                self.found(
-                    Some(leaf),
-                    Some(name),
-                    format!("page {}: the cell of key \"{}\" (kind {kind}) does not decode", leaf.0, key.escape_ascii()),
-                );
-            }
-        }
+    /// Something is wrong with a page, or run, of that store. `thing`: what it is, in words.
+    fn found_page(&mut self, store: &Store, page: PageId, thing: &str, keyspace: Option<&str>, what: &str) {
+        let block = place_of(store, page);
+        let at = block.map_or_else(|| "in no block".to_owned(), |block| format!("block {block}"));
+        let what = format!("{}, {at}, {thing} {}: {what}", self.data.display(), page.0);
+        self.push(self.data.clone(), block, Some(page.0), keyspace, what);
     }
 
-    fn overflow(&mut self, pool: &EnginePool, name: &str, key: &[u8], list: &OverflowRef) -> Option<Vec<u8>> {
-        for &page in &list.pages {
-            self.own(page, name);
-            self.report.overflow_pages += 1;
-        }
-        match overflow::read(pool, list) {
-            Ok(Some(bytes)) => Some(bytes),
-            Ok(None) => {
-                let what =
-                    format!("the overflow pages of key \"{}\" ({:?}) are not what its leaf says", key.escape_ascii(), list.pages);
-                self.found(list.pages.first().copied(), Some(name), what);
-                None
+    /// An error that a read gave, by what it says of its place.
+    fn error(&mut self, keyspace: Option<&str>, e: &Error) {
+        let (file, block, page) = match e {
+            Error::Corrupt(corruption) => (None, corruption.block, corruption.page),
+            Error::Io(ashlar_disk::Error::Io { path, offset, .. }) => (Some(path.clone()), *offset, None),
+            Error::Io(ashlar_disk::Error::Short { path, offset, .. }) => (Some(path.clone()), Some(*offset), None),
+            _ => (None, None, None),
+        };
+        let block = if file.is_some() { block.map(|offset| offset / self.block) } else { block };
+        self.push(file.unwrap_or_else(|| self.data.clone()), block, page, keyspace, e.to_string());
+    }
+
+    /// The error that reading a page of that store gave.
+    fn page_error(&mut self, store: &Store, page: PageId, keyspace: Option<&str>, e: &Error) {
+        match e {
+            Error::Corrupt(corruption) if corruption.block.is_none() => {
+                self.found_page(store, page, "page", keyspace, &corruption.what);
             }
-            Err(e) => {
-                self.found_error(Some(name), &e);
-                None
-            }
+            Error::Corrupt(_) => self.error(keyspace, e),
+            // The device, which knows offsets and not pages.
+            other => self.found_page(store, page, "page", keyspace, &other.to_string()),
         }
     }
 
-    fn blob(&mut self, pool: &EnginePool, name: &str, key: &[u8], blob: &StoredBlob) {
-        for page in blob.pages() {
-            self.own(page, name);
-            self.report.blob_runs += 1;
-        }
-        match blob::read(pool.store(), blob, || true) {
-            Ok(bytes) => self.report.bytes += bytes.map_or(0, |bytes| bytes.len() as u64),
-            Err(e) => {
-                self.found_error(Some(name), &e);
-                self.found(blob.pages().next(), Some(name), format!("the value of key \"{}\" can't be read", key.escape_ascii()));
-            }
-        }
-    }
-
-    fn log(&mut self, shared: &Shared, superblock: &Superblock) {
-        match recovery::scan_log(shared, superblock) {
-            Ok(records) => self.report.log_records = records,
-            Err(e) => self.found_error(None, &e),
-        }
+    fn push(&mut self, file: PathBuf, block: Option<u64>, page: Option<u64>, keyspace: Option<&str>, what: String) {
+        self.report.findings.push(Finding { file, block, page, keyspace: keyspace.map(str::to_owned), what });
     }
 }
 
-fn load_text(page: PageId, error: &LoadError<Error>) -> String {
-    match error {
-        LoadError::Store(e) => e.to_string(),
-        other => format!("page {}: {other}", page.0),
+/// The first block of a page or run.
+fn place_of(store: &Store, page: PageId) -> Option<u64> {
+    match store.locate(page) {
+        Located::At(at) => Some(page_map::extent(at).start),
+        Located::NotAllocated => None,
     }
+}
+
+/// The segment of the log with the byte at `lsn`, and the block in it.
+fn segment_of(dir: &Path, lsn: u64, superblock: &Superblock) -> (PathBuf, u64) {
+    let (segment, offset) = (lsn / superblock.segment_size, lsn % superblock.segment_size);
+    (dir.join(format!("{segment:012}.wal")), offset / superblock.block_size.bytes() as u64)
 }

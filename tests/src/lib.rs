@@ -4,15 +4,17 @@
 //! all the time), [`workload`] (random keys, values, ranges), [`dump`] (a database read back whole, several ways), [`model`]
 //! (random operations against ordered maps), [`history`] (commits of many threads and what may be found after a crash),
 //! [`crash`] (histories on a simulated machine that loses power at any call), [`serial`] (histories of transactions and snapshots, checked
-//! at every LSN).
+//! at every LSN), [`damage`] (small databases, each block of them damaged).
 
 #![expect(clippy::panic, reason = "a library for tests: what goes wrong ends the test")]
 
 pub mod crash;
+pub mod damage;
 pub mod dump;
 pub mod geometry;
 pub mod history;
 pub mod large;
+pub mod images;
 pub mod lying;
 pub mod model;
 pub mod seeds;

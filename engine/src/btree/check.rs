@@ -1,7 +1,7 @@
 //! Verifying a whole tree: every page, fence, key and cell.
 //!
 //! The caller keeps writers out, or must expect pages that a writer changes meanwhile to be reported. Each page is copied and
-//! examined in private memory; one page a level is kept at a time.
+//! examined in private memory; one page a level is kept at a time. The children of a page are asked for many at once.
 
 use super::Tree;
 use super::access::{Access, Plain};
@@ -11,6 +11,9 @@ use super::layout::{DEAD_AT, HEAD_LEN};
 use super::node::{Fault, Node};
 use ashlar_bufferpool::{LoadError, PageId, PageStore, Pool};
 use std::error::Error;
+
+/// Children that are asked for at once.
+const READ_AHEAD: usize = 32;
 
 /// Something that [`Tree::check`] has come upon.
 #[derive(Debug)]
@@ -113,6 +116,10 @@ impl Tree {
     ) -> Result<(), TreeError<S::Error>> {
         let (mut lower, mut upper) = (node.lower_fence().to_vec(), Vec::new());
         for index in 0..node.count() {
+            if index.is_multiple_of(READ_AHEAD) {
+                let next: Vec<PageId> = (index..node.count().min(index + READ_AHEAD)).map(|i| node.child(i)).collect();
+                pool.prefetch(&next);
+            }
             let last = index + 1 == node.count();
             if !last && node.key_into(index + 1, &mut upper).is_err() {
                 // Found wrong, and reported, before.

@@ -131,19 +131,25 @@ pub struct SpaceUse {
 impl Store {
     /// A store over the pages of `superblock`: reads the page map whole and finds the free blocks.
     pub(crate) fn open(parts: StoreParts, superblock: &Superblock) -> Result<Store> {
+        Store::open_with(parts, superblock, &mut Err)
+    }
+
+    /// The same, telling `complain` of all that is wrong with the map. Where that gives an error, opening ends with it; else the store
+    /// has as much of the map as is whole, for reading only: nothing is known of free blocks then.
+    fn open_with(parts: StoreParts, superblock: &Superblock, complain: &mut dyn FnMut(Error) -> Result<()>) -> Result<Store> {
         let total = parts.file.len()? / parts.block.bytes() as u64;
         let unit = (parts.page_size / parts.block.bytes()) as u64;
         let map = PageMap::read(parts.page_size, superblock.map_root, superblock.map_height, |level, index, at| {
-            read_map_node(&parts, total, level, index, at)
+            read_map_node(&parts, total, level, index, at).map(Some).or_else(|e| complain(e).map(|()| None))
         })?;
         let reserved = superblock::RESERVED_BYTES / parts.block.bytes() as u64;
         let mut space = Space::new(total, unit);
         if total > reserved {
             space.release(Extent { start: reserved, len: total - reserved });
         }
-        claim_all(&parts, &mut space, &map)?;
+        claim_all(&parts, &mut space, &map, complain)?;
         space.set_reuse_early(parts.fault.is(Fault::ReuseEarly));
-        let free_ids = free_ids(&map, superblock.next_page_id)?;
+        let free_ids = free_ids(&map, superblock.next_page_id, complain)?;
         Ok(Store {
             write_number: AtomicU64::new(u64::from(parts.incarnation) << 40),
             inner: Mutex::new(Inner {
@@ -175,6 +181,11 @@ impl Store {
 
     /// Another store over the same file, of the checkpoint that `superblock` is of: for reading only.
     pub(crate) fn reopen(&self, superblock: &Superblock) -> Result<Store> {
+        self.reopen_with(superblock, &mut Err)
+    }
+
+    /// The same, telling `complain` of all that is wrong with the map, and going on where that gives no error.
+    pub(crate) fn reopen_with(&self, superblock: &Superblock, complain: &mut dyn FnMut(Error) -> Result<()>) -> Result<Store> {
         let parts = StoreParts {
             file: self.file.clone(),
             queue: self.queue.clone(),
@@ -185,7 +196,7 @@ impl Store {
             read_only: true,
             fault: Fault::None,
         };
-        Store::open(parts, superblock)
+        Store::open_with(parts, superblock, complain)
     }
 
     /// The page ids that the last checkpoint's map names.
@@ -280,36 +291,35 @@ fn read_map_node(parts: &StoreParts, total: u64, level: usize, index: usize, at:
 }
 
 /// Claims every block the map names. A block with two owners, or outside the file, is damage.
-fn claim_all(parts: &StoreParts, space: &mut Space, map: &PageMap) -> Result<()> {
+fn claim_all(parts: &StoreParts, space: &mut Space, map: &PageMap, complain: &mut dyn FnMut(Error) -> Result<()>) -> Result<()> {
     let nodes = map.nodes().map(|(level, index, at)| (format!("page-map node {index} of level {level}"), at));
     let pages = map.pages().map(|(page, at)| (format!("page {}", page.0), at));
     for (owner, at) in nodes.chain(pages) {
         if !space.claim(page_map::extent(at)) {
-            return Err(Corruption {
-                place: format!("{}, block {}, {owner}", parts.file.path().display(), at.address()),
-                page: None,
-                block: Some(at.address()),
-                tree: None,
-                what: "the page map gives these blocks a second owner, or they lie outside the file".into(),
-            }
-            .into());
+            complain(
+                Corruption {
+                    place: format!("{}, block {}, {owner}", parts.file.path().display(), at.address()),
+                    page: None,
+                    block: Some(at.address()),
+                    tree: None,
+                    what: "the page map gives these blocks a second owner, or they lie outside the file".into(),
+                }
+                .into(),
+            )?;
         }
     }
     Ok(())
 }
 
 /// The ids below `next` that the map does not name, highest first (so that the lowest is used first).
-fn free_ids(map: &PageMap, next: u64) -> Result<Vec<u64>> {
+fn free_ids(map: &PageMap, next: u64, complain: &mut dyn FnMut(Error) -> Result<()>) -> Result<Vec<u64>> {
     let mut free = Vec::new();
     let mut expected = 0;
     for (page, _) in map.pages() {
         if page.0 >= next {
-            return Err(Corruption::page(
-                page.0,
-                None,
-                format!("the page map names it, but ids are given out up to {next} only"),
-            )
-            .into());
+            let what = format!("the page map names it, but ids are given out up to {next} only");
+            complain(Corruption::page(page.0, None, what).into())?;
+            break;
         }
         free.extend(expected..page.0);
         expected = page.0 + 1;

@@ -46,12 +46,13 @@ impl PageMap {
         PageMap { page_size, fanout: fanout(page_size), levels: Vec::new(), places: Vec::new() }
     }
 
-    /// Reads a map whole. `read` gives the checked image of the node with that level and index at that pointer.
+    /// Reads a map whole. `read` gives the checked image of the node with that level and index at that pointer; `None`: that node and
+    /// what is below it are left out.
     pub fn read<E>(
         page_size: usize,
         root: Option<BlockPtr>,
         height: u32,
-        mut read: impl FnMut(usize, usize, BlockPtr) -> Result<Vec<u8>, E>,
+        mut read: impl FnMut(usize, usize, BlockPtr) -> Result<Option<Vec<u8>>, E>,
     ) -> Result<PageMap, E> {
         let mut map = PageMap::empty(page_size);
         let Some(root) = root else { return Ok(map) };
@@ -61,7 +62,8 @@ impl PageMap {
         for level in (0..height as usize).rev() {
             let mut children = Vec::new();
             for (index, at) in nodes {
-                let entries = decode(&read(level, index, at)?, map.fanout);
+                let Some(image) = read(level, index, at)? else { continue };
+                let entries = decode(&image, map.fanout);
                 if level > 0 {
                     let pointers = entries.iter().enumerate();
                     children.extend(pointers.filter_map(|(i, &e)| Some((index * map.fanout + i, BlockPtr::from_bits(e)?))));
@@ -260,7 +262,7 @@ mod tests {
                 }
                 let (root, height) = map.root();
                 let read =
-                    PageMap::read(4096, root, height, |_, _, at| Ok::<_, Infallible>(disk[&at.address()].clone())).unwrap();
+                    PageMap::read(4096, root, height, |_, _, at| Ok::<_, Infallible>(Some(disk[&at.address()].clone()))).unwrap();
                 let pages: Vec<_> = read.pages().collect();
                 assert_eq!(pages, model.iter().map(|(&p, &b)| (p, b)).collect::<Vec<_>>(), "seed {seed}");
                 assert_eq!(read.nodes().count(), disk.len(), "every node written is reached");

@@ -10,7 +10,7 @@
 
 use super::cell::OverflowRef;
 use crate::btree::TreeId;
-use crate::error::Result;
+use crate::error;
 use crate::pages::{self, EnginePool};
 use crate::store::page_header::{self, PAGE_HEADER_LEN, PageKind};
 use ashlar_bufferpool::{Miss, PageId, PageMut};
@@ -30,7 +30,7 @@ pub(crate) fn pages_for(len: usize, page_size: usize) -> usize {
 }
 
 /// Writes a value to new pages. Under the apply lock.
-pub(crate) fn write(pool: &EnginePool, tree: TreeId, lsn: u64, value: &[u8]) -> Result<OverflowRef> {
+pub(crate) fn write(pool: &EnginePool, tree: TreeId, lsn: u64, value: &[u8]) -> error::Result<OverflowRef> {
     let page_size = pool.page_size();
     let mut page_ids = Vec::with_capacity(pages_for(value.len(), page_size));
     for (number, piece) in value.chunks(piece_len_max(page_size)).enumerate() {
@@ -57,7 +57,7 @@ pub(crate) fn fill(page: &mut PageMut, id: PageId, tree: TreeId, lsn: u64, numbe
 }
 
 /// Reads a value. `None`: its pages are no longer what the cell says, the value was replaced meanwhile.
-pub(crate) fn read(pool: &EnginePool, overflow: &OverflowRef) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(pool: &EnginePool, overflow: &OverflowRef) -> error::Result<Option<Vec<u8>>> {
     let mut out = Vec::with_capacity(usize::try_from(overflow.len).unwrap_or(0));
     if overflow.pages.len() > 1 {
         pool.prefetch(&overflow.pages);
@@ -71,7 +71,7 @@ pub(crate) fn read(pool: &EnginePool, overflow: &OverflowRef) -> Result<Option<V
 }
 
 /// Appends one page's piece; false where the page is another one by now.
-fn read_piece(pool: &EnginePool, page: PageId, number: usize, lsn: u64, out: &mut Vec<u8>) -> Result<bool> {
+fn read_piece(pool: &EnginePool, page: PageId, number: usize, lsn: u64, out: &mut Vec<u8>) -> error::Result<bool> {
     let mut _hold = None;
     loop {
         match pool.shared(page) {
@@ -82,6 +82,24 @@ fn read_piece(pool: &EnginePool, page: PageId, number: usize, lsn: u64, out: &mu
                 None => return Ok(false),
             },
         }
+    }
+}
+
+/// The piece in a page that is to be the one of that number of a list, every field of it checked; or what is wrong.
+pub(crate) fn check_piece<'a>(bytes: &'a [u8], tree: TreeId, list: &OverflowRef, number: usize) -> Result<&'a [u8], String> {
+    let max = piece_len_max(bytes.len());
+    let len = (list.len as usize).saturating_sub(number * max).min(max);
+    let fields = [
+        ("kind", u64::from(bytes[page_header::KIND]), u64::from(PageKind::Overflow.code())),
+        ("tree", page_header::get_u64(bytes, page_header::TREE_ID), tree.0),
+        ("LSN", page_header::get_u64(bytes, page_header::COMMIT_LSN), list.lsn),
+        ("piece", u64::from(page_header::get_u32(bytes, PIECE_NUMBER)), number as u64),
+        ("length", u64::from(page_header::get_u32(bytes, PIECE_LEN)), len as u64),
+        ("lower", u64::from(page_header::get_u32(bytes, page_header::LOWER)), (PIECE + len) as u64),
+    ];
+    match fields.iter().find(|(_, found, expected)| found != expected) {
+        Some((field, found, expected)) => Err(format!("{field} {found}, expected {expected}")),
+        None => Ok(&bytes[PIECE..PIECE + len]),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What verification tells: how far it is, and what it has found.
 
+use std::path::PathBuf;
+
 /// How much is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,7 +20,7 @@ pub enum Depth {
 pub struct Progress {
     /// Pages seen: tree pages, overflow pages, runs of large values. At most `total`; less in the end where damage hides some.
     pub done: u64,
-    /// Pages there are.
+    /// Pages there are: in the checkpoint, and beyond it in the log.
     pub total: u64,
 }
 
@@ -32,6 +34,9 @@ pub struct Report {
     pub checkpoint: u64,
     /// Pages and runs of large values that the page map names, whether or not they were read.
     pub mapped_pages: u64,
+    /// Pages and runs that the page map names and that were reached from no tree. They are checked each on its own; where every page
+    /// above could be read, each is a finding as well.
+    pub unreached: u64,
     /// Pages of trees that were read and found whole.
     pub tree_pages: u64,
     /// Overflow pages, likewise.
@@ -44,6 +49,8 @@ pub struct Report {
     pub entries: u64,
     /// Commits in the log from the start of replay on.
     pub log_records: u64,
+    /// Pages and runs that only commits in the log name: large values and bulk loads since the checkpoint.
+    pub logged_pages: u64,
     /// Bytes of these pages, runs and nodes that were read and checked in the data file.
     pub bytes: u64,
     /// Everything that is not as it should be.
@@ -54,11 +61,15 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
+    /// The file.
+    pub file: PathBuf,
+    /// The first of the blocks that it is about, where it is known: counted from the start of the file.
+    pub block: Option<u64>,
     /// The page, where it is one.
     pub page: Option<u64>,
     /// The keyspace, where it is known.
     pub keyspace: Option<String>,
-    /// File, block and what was expected and found.
+    /// File, block and page, and what was expected and found there.
     pub what: String,
 }
 

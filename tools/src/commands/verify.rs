@@ -73,7 +73,7 @@ fn is_damage(error: &ashlardb::Error) -> bool {
 fn unopened(args: &Args, error: &ashlardb::Error, out: &mut Output) -> Result<Outcome> {
     let what = error.to_string();
     if out.is_json() {
-        out.object(&json!({ "finding": what, "page": null, "keyspace": null }))?;
+        out.object(&json!({ "finding": what, "file": null, "block": null, "page": null, "keyspace": null }))?;
         out.object(&json!({ "findings": 1, "opened": false, "quick": args.quick }))?;
     } else {
         out.line(what)?;
@@ -84,7 +84,13 @@ fn unopened(args: &Args, error: &ashlardb::Error, out: &mut Output) -> Result<Ou
 
 fn show(finding: &Finding, out: &mut Output) -> Result<()> {
     match out.is_json() {
-        true => out.object(&json!({ "finding": finding.what, "page": finding.page, "keyspace": finding.keyspace })),
+        true => out.object(&json!({
+            "finding": finding.what,
+            "file": finding.file.to_string_lossy(),
+            "block": finding.block,
+            "page": finding.page,
+            "keyspace": finding.keyspace,
+        })),
         false => out.line(finding),
     }
 }
@@ -102,6 +108,8 @@ fn totals(report: &Report, out: &mut Output) -> Result<()> {
         "quick": quick,
         "checkpoint": report.checkpoint,
         "mapped_pages": report.mapped_pages,
+        "logged_pages": report.logged_pages,
+        "unreached": read(report.unreached),
         "map_nodes": report.map_nodes,
         "tree_pages": read(report.tree_pages),
         "overflow_pages": read(report.overflow_pages),
