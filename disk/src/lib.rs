@@ -24,6 +24,7 @@ pub mod fs;
 mod mapping;
 pub mod memory;
 pub mod real;
+pub mod rescue;
 pub mod sim;
 pub mod sync;
 mod sync_once;

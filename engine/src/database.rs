@@ -138,6 +138,11 @@ impl Database {
         &self.shared().path
     }
 
+    /// The unit of the data file.
+    pub(crate) fn block_size(&self) -> ashlar_disk::BlockSize {
+        self.shared().store().block()
+    }
+
     /// Bytes of a page.
     pub fn page_size(&self) -> usize {
         self.shared().pool.page_size()

@@ -61,6 +61,7 @@ pub mod probe;
 mod range;
 mod read;
 mod recovery;
+pub mod salvage;
 mod shape;
 mod snapshot;
 mod stats;

@@ -74,7 +74,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Shared> {
     open_files(files, owner, lock, options)
 }
 
-fn file_system(options: &Options) -> Result<Arc<dyn Fs>> {
+pub(crate) fn file_system(options: &Options) -> Result<Arc<dyn Fs>> {
     match &options.file_system {
         Some(fs) => Ok(fs.clone()),
         None => {
@@ -200,7 +200,7 @@ impl LogFiles {
     }
 }
 
-fn log_start(superblock: &Superblock) -> LogStart {
+pub(crate) fn log_start(superblock: &Superblock) -> LogStart {
     LogStart {
         c: Lsn(superblock.replay_from),
         incarnation_at_c: superblock.incarnation_at_replay,

@@ -195,6 +195,11 @@ pub(crate) fn end_marker(start: Lsn, len: u32) -> u32 {
     END_MAGIC ^ len.rotate_left(16) ^ start.0 as u32 ^ (start.0 >> 32) as u32
 }
 
+/// The uuid tag of the flush whose header is at the front of `bytes`; its length was looked at when the header was read.
+pub(crate) fn uuid_tag_of(bytes: &[u8]) -> u64 {
+    u64_at(bytes, 16)
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }

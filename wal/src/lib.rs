@@ -53,7 +53,7 @@
 //!
 //! Reading order: [`lsn`](Lsn), `format` (the bytes of a flush and of a record), `layout` (where a record goes), `segment` (the
 //! files) and `pool` (which of them there are), `room`, `queue`, `image`, `writer`, `group` and `log` (the way out), `window`,
-//! `record`, `tail` and `reader` (the way back in).
+//! `record`, `tail` and `reader` (the way back in), `survey` (the way back in where the log is damaged).
 
 mod error;
 mod format;
@@ -70,6 +70,7 @@ mod record;
 mod room;
 mod segment;
 mod stats;
+mod survey;
 mod tail;
 mod window;
 mod writer;
@@ -85,4 +86,5 @@ pub use record::LogRecord;
 pub use room::{Pressure, Room};
 pub use segment::{holds_any_flush, remove_segments, sync_log};
 pub use stats::WalStats;
+pub use survey::{LogTraits, Piece, Survey, SurveyOptions, log_traits, survey};
 pub use tail::LogEnd;

@@ -64,7 +64,7 @@ impl WalOptions {
     }
 
     /// What stands for the uuid in each flush.
-    pub(crate) fn uuid_tag(&self) -> u64 {
+    pub fn uuid_tag(&self) -> u64 {
         let half = |at: usize| (0..8).fold(0, |tag, i| tag | u64::from(self.uuid[at + i]) << (8 * i));
         half(0) ^ half(8)
     }

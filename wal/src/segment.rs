@@ -43,7 +43,7 @@ impl Directory {
 
     /// Where the file of a segment is.
     pub(crate) fn path_of(&self, segment: SegmentNo) -> PathBuf {
-        self.path.join(format!("{:012}{SUFFIX}", segment.0))
+        path_of(&self.path, segment)
     }
 
     /// The segments that are there, in order.
@@ -149,7 +149,7 @@ pub fn sync_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Result<()
 /// Of the disk.
 pub fn holds_any_flush(fs: &Arc<dyn Fs>, dir: &Path, mode: IoMode, block: BlockSize) -> Result<bool> {
     for segment in list(&**fs, dir)? {
-        let path = dir.join(format!("{:012}{SUFFIX}", segment.0));
+        let path = path_of(dir, segment);
         let how = OpenHow { access: Access::Read, create: Create::Never, mode, block };
         let file = fs.open(&path, &how)?;
         if file_holds_flush(&*file, block.bytes())? {
@@ -205,7 +205,13 @@ pub fn remove_segments(fs: &Arc<dyn Fs>, dir: &Path) -> Result<()> {
     Ok(fs.sync_dir(dir)?)
 }
 
-fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentNo>> {
+/// Where the file of a segment is in the log's directory.
+pub(crate) fn path_of(dir: &Path, segment: SegmentNo) -> PathBuf {
+    dir.join(format!("{:012}{SUFFIX}", segment.0))
+}
+
+/// The segments that are there, in order.
+pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<SegmentNo>> {
     let mut segments: Vec<_> = fs.list(dir)?.iter().filter_map(|name| parse(name)).collect();
     segments.sort_unstable();
     Ok(segments)

@@ -160,6 +160,14 @@ fn check_node(node: &Node<Plain<'_>>, expected: &Expected<'_>) -> Result<(), Fau
     if node.lower_fence() != expected.lower || node.upper_fence() != expected.upper {
         return Err("the page's fences are not the separators beside it in its parent");
     }
+    check_alone(node)
+}
+
+/// Everything that can be said about a page from what is in it.
+pub(crate) fn check_alone(node: &Node<Plain<'_>>) -> Result<(), Fault> {
+    if node.upper_fence().is_some_and(|upper| node.lower_fence() >= upper) {
+        return Err("the page's lower fence is not below its upper one");
+    }
     let common = node.upper_fence().map_or(node.lower_len(), |upper| common_len(node.lower_fence(), upper));
     if node.prefix_len() > common {
         return Err("the page's prefix is longer than what its fences have in common");

@@ -23,7 +23,7 @@
 //!
 //! Reading order: `layout` (the bytes of a page), `node` and `search` (reading one), `edit`, `build` and `divide` (changing
 //! and making one), `read` and `cursor` (from the root to a leaf), `write` (a writer's tools), `apply`, `split`, `join`, `root`,
-//! `remove` (the steps of a change), `touch`, `check`, `bulk`.
+//! `remove` (the steps of a change), `touch`, `check`, `image`, `bulk`.
 
 mod access;
 mod apply;
@@ -36,6 +36,7 @@ mod cursor;
 mod divide;
 mod edit;
 mod error;
+mod image;
 mod join;
 mod layout;
 mod node;
@@ -55,6 +56,7 @@ pub use bulk::{Bulk, BulkError, BulkOptions, PageSink, PoolSink};
 pub use check::Finding;
 pub use cursor::LeafCopy;
 pub use error::{Corrupt, Stop, TreeError};
+pub(crate) use image::LonePage;
 pub use layout::{Limits, limits};
 pub use touch::Picked;
 

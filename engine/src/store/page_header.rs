@@ -195,6 +195,27 @@ pub(crate) fn check_and_unpack(frame: &Words, image_len: usize, page: PageId, po
     Ok(())
 }
 
+/// Where the parts of an image are, by its header alone: `lower`, `upper`, and how long the image is in whole blocks. `None`: no image of
+/// a page of this size has such a header. Its checksum says whether it is one.
+pub(crate) fn image_shape(head: &[u8], page_size: usize, block: usize) -> Option<(usize, usize, usize)> {
+    let head = head.get(..PAGE_HEADER_LEN)?;
+    let (lower, upper) = (get_u32(head, LOWER) as usize, get_u32(head, UPPER) as usize);
+    let known = PageKind::from_code(head[KIND]).is_some() && head[PACKING] == 0 && head[7] == 0;
+    let fits = PAGE_HEADER_LEN <= lower && lower <= upper && upper <= page_size;
+    (known && fits).then(|| (lower, upper, (lower + (page_size - upper)).next_multiple_of(block)))
+}
+
+/// The page that an image is of, in memory of its own; `None` where its header is none of a page of this size. Its checksum is not
+/// looked at.
+pub(crate) fn unpack(image: &[u8], page_size: usize) -> Option<Vec<u8>> {
+    let (lower, upper, _) = image_shape(image, page_size, 1)?;
+    let back = image.get(lower..lower + (page_size - upper))?;
+    let mut page = vec![0; page_size];
+    page[..lower].copy_from_slice(&image[..lower]);
+    page[upper..].copy_from_slice(back);
+    Some(page)
+}
+
 /// Moves `len` bytes from `from` to the higher offset `to`, from the end, so that an overlap does no harm.
 fn move_up(frame: &Words, from: usize, to: usize, len: usize) {
     // Pairs with the acquire fence by which an optimistic reader of the frame's previous page validates: who sees one of the
@@ -282,6 +303,9 @@ mod tests {
             check_and_unpack(frame.words_mut(), image.len(), PageId(77), ptr).unwrap();
             assert_eq!(frame[32..front], source[32..front], "front of {front}+{back}");
             assert_eq!(frame[8192 - back..], source[8192 - back..], "back of {front}+{back}");
+            assert_eq!(image_shape(&image, 8192, 4096), Some((front, 8192 - back, image.len())));
+            let page = unpack(&image, 8192).unwrap();
+            assert_eq!((&page[32..front], &page[8192 - back..]), (&source[32..front], &source[8192 - back..]));
         }
     }
 
