@@ -1,13 +1,13 @@
 //! The command line: which commands there are, and the options that several share.
 
 use crate::bench;
-use crate::commands::{compact, del, dump, get, load, probe, put, scan, stat, verify, wal};
+use crate::commands::{compact, del, dump, get, load, probe, put, scan, stat, stress, verify, wal};
 use crate::error::{Outcome, Result};
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-const AFTER: &str = "Exit status: 0 done; 1 the answer is no (key absent, damage found); 2 could not run (bad arguments, no \
+const AFTER: &str = "Exit status: 0 done; 1 the answer is no (key absent, damage found, a stress test failed); 2 could not run (bad arguments, no \
 database, locked, I/O error).\nASHLAR_LOG sets what is logged to stderr, for example ASHLAR_LOG=debug (default: warn).";
 
 /// Looks into Ashlar databases, moves data in and out of them, checks and measures them.
@@ -35,6 +35,7 @@ enum Command {
     Verify(verify::Args),
     Wal(wal::Args),
     Bench(bench::Args),
+    Stress(stress::Args),
 }
 
 impl Cli {
@@ -54,6 +55,7 @@ impl Cli {
             Command::Verify(args) => verify::run(args, &mut out),
             Command::Wal(args) => wal::run(args, &mut out),
             Command::Bench(args) => bench::run(args, &mut out),
+            Command::Stress(args) => stress::run(args, &mut out),
         };
         // What was printed before an error is a result, too.
         let flushed = out.flush();

@@ -9,5 +9,6 @@ pub(crate) mod probe;
 pub(crate) mod put;
 pub(crate) mod scan;
 pub(crate) mod stat;
+pub(crate) mod stress;
 pub(crate) mod verify;
 pub(crate) mod wal;
