@@ -7,7 +7,7 @@ use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-const AFTER: &str = "Exit status: 0 done; 1 the answer is no (key absent, damage found); 2 could not run (bad arguments, no \
+const AFTER: &str = "Exit status: 0 done; 1 the answer is no (key absent, damage found, a stress test failed); 2 could not run (bad arguments, no \
 database, locked, I/O error).\nASHLAR_LOG sets what is logged to stderr, for example ASHLAR_LOG=debug (default: warn).";
 
 /// Looks into Ashlar databases, moves data in and out of them, checks and measures them.
