@@ -23,7 +23,7 @@ use crate::commit::Order;
 use crate::commit::apply::{Applier, Names, new_tree};
 use crate::commit::visibility::Visibility;
 use crate::database::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::health::Health;
 use crate::options::{Create, Options};
 use crate::pages::{self, EnginePool};
@@ -308,7 +308,13 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
         Some(_) => Tree { id: CATALOG_TREE, root: PageId(superblock.catalog_root), slots_max: options.slots_max },
         None => new_tree(pool, CATALOG_TREE, options.slots_max)?,
     };
-    debug_assert_eq!(catalog.root.0, superblock.catalog_root, "the catalog's root is the first page");
+    if catalog.root.0 != superblock.catalog_root {
+        let what = format!(
+            "the superblock has no page map, and page {} as the catalog's root: it must be {}",
+            superblock.catalog_root, catalog.root.0
+        );
+        return Err(Corruption::page(superblock.catalog_root, Some(CATALOG_TREE.0), what).into());
+    }
     let mut applier = Applier {
         applied: superblock.last_commit,
         catalog,

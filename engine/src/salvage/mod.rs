@@ -174,7 +174,10 @@ fn check_free(fs: &dyn Fs, into: &Path) -> Result<()> {
     if fs.exists(&into.join(DATA))? {
         return Err(Error::AlreadyExists { path: into.to_owned() });
     }
-    Err(Error::NotADatabase { path: into.to_owned(), reason: "it is not empty: the new database needs a directory of its own".into() })
+    Err(Error::NotADatabase {
+        path: into.to_owned(),
+        reason: "it is not empty: the new database needs a directory of its own".into(),
+    })
 }
 
 /// What was found of the damaged database.
