@@ -353,7 +353,7 @@ impl Database {
         }
         shared.health.check()?;
         shared.checkpoint_now()?;
-        shared.wal()?.close().map_err(|e| shared.log_error(e))
+        shared.wal()?.close().map_err(|e| shared.log_failed(e))
     }
 
     /// How many pages of the data file sit in the kernel's page cache; `None` where the kernel can't tell (before 6.5).

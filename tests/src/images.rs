@@ -115,7 +115,11 @@ impl ImageFs {
     pub fn set_unreadable(&self, path: &Path, block: u64, unreadable: bool) {
         let content = self.content(path);
         let mut content = lock(&content);
-        if unreadable { content.unreadable.insert(block) } else { content.unreadable.remove(&block) };
+        if unreadable {
+            content.unreadable.insert(block)
+        } else {
+            content.unreadable.remove(&block)
+        };
     }
 
     /// From now on keeps everything that is written to that file: see [`ImageFs::history`].

@@ -266,7 +266,8 @@ fn logged_pieces(data: &[Block], pieces: &[Piece], blobs: &[Bytes]) -> Vec<Piece
     let piece = |block, blocks, page| Piece { kind: Kind::Logged, block, blocks, page, keyspace: None };
     let mut found = Vec::new();
     for blob in blobs {
-        let block = (0..data.len()).find(|&b| data[b][..] == blob[..4096]).unwrap_or_else(|| panic!("a blob's bytes stand in data"));
+        let block =
+            (0..data.len()).find(|&b| data[b][..] == blob[..4096]).unwrap_or_else(|| panic!("a blob's bytes stand in data"));
         found.push(piece(block as u64, blob.len().div_ceil(4096) as u64, None));
     }
     for (block, bytes) in data.iter().enumerate().skip(layout::FIRST_BLOCK as usize) {

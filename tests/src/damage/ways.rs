@@ -29,8 +29,7 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 7] =
-        [Way::Zeroed, Way::Junk, Way::Flipped, Way::Lost, Way::Older, Way::Misdirected, Way::Unreadable];
+    pub const ALL: [Way; 7] = [Way::Zeroed, Way::Junk, Way::Flipped, Way::Lost, Way::Older, Way::Misdirected, Way::Unreadable];
 }
 
 impl std::fmt::Display for Way {
@@ -66,7 +65,9 @@ pub fn cases(fixture: &Fixture, way: Way, path: &Path, block: u64) -> Vec<Case> 
             let junk = value(0x6A75_6E6B ^ block, BLOCK);
             spans().map(|(from, to)| Damage::Becomes(with(old, from, to, &junk))).collect()
         }
-        Way::Flipped => [0, 4, 9, 20, 41, 70, 700, 4095].into_iter().map(|at| Damage::Becomes(flipped(old, at, 1 << (at % 8)))).collect(),
+        Way::Flipped => {
+            [0, 4, 9, 20, 41, 70, 700, 4095].into_iter().map(|at| Damage::Becomes(flipped(old, at, 1 << (at % 8)))).collect()
+        }
         Way::Lost => before(fixture, path, block).map(Damage::Becomes).into_iter().collect(),
         Way::Older => older(fixture, path, block).into_iter().map(Damage::Becomes).collect(),
         Way::Misdirected => others(fixture, path, block).into_iter().map(Damage::Becomes).collect(),
