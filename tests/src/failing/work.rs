@@ -286,7 +286,7 @@ impl Work {
         let Some(db) = self.db.clone() else { return Ok(Ok(())) };
         let outcome = db.flush();
         if outcome.is_ok() {
-            self.check_may_confirm("a flush")?;
+            self.check_may_confirm("a flush", 0)?;
             self.states.flushed();
         }
         Ok(outcome)
@@ -296,7 +296,7 @@ impl Work {
         let Some(db) = self.db.take() else { return self.open() };
         match db.close() {
             Ok(()) => {
-                self.check_may_confirm("a close")?;
+                self.check_may_confirm("a close", 0)?;
                 self.states.flushed();
             }
             Err(e) => self.note(&e)?,
@@ -306,16 +306,16 @@ impl Work {
 
     /// No commit is confirmed after a sync that has failed, of `data` or of the log; and no flush, whose business is the log alone, after
     /// one of the log.
-    fn check_may_confirm(&self, what: &str) -> Result<(), String> {
+    /// The first `before` calls that failed had done so when it was called; a checkpoint that a durable commit makes may fail behind it.
+    fn check_may_confirm(&self, what: &str, before: usize) -> Result<(), String> {
         let of_data = what == "a commit";
         let hits = self.script.hits();
-        let since_open = hits.iter().skip(self.hits_at_open);
-        let is_final = |hit: &&Hit| {
+        let is_final = |(n, hit): &(usize, &Hit)| {
             let name = hit.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            hit.call.is_sync() && (of_data && name == "data" || name.ends_with(".wal"))
+            hit.call.is_sync() && (of_data && *n < before && name == "data" || name.ends_with(".wal"))
         };
-        let failed = since_open.clone().find(is_final);
-        failed.map_or(Ok(()), |hit| Err(format!("{what} was confirmed after {hit:?} had failed")))
+        let failed = hits.iter().enumerate().skip(self.hits_at_open).find(is_final);
+        failed.map_or(Ok(()), |(_, hit)| Err(format!("{what} was confirmed after {hit:?} had failed")))
     }
 
     fn commit(&mut self, writes: Vec<Write>, durability: Durability) -> Done {
@@ -366,9 +366,10 @@ impl Work {
         call: impl FnOnce(&Database, &[Write]) -> Result<bool, Error>,
     ) -> Done {
         let Some(db) = self.db.clone() else { return Ok(Ok(())) };
+        let before = self.script.hits().len();
         match (call(&db, writes), durability) {
             (Ok(true), Durability::Immediate) => {
-                self.check_may_confirm("a commit")?;
+                self.check_may_confirm("a commit", before)?;
                 self.states.commit(writes, Ended::Durable);
             }
             (Ok(true), Durability::Eventual) => self.states.commit(writes, Ended::Applied),
