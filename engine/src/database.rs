@@ -123,6 +123,12 @@ impl Database {
 
     pub(crate) fn open_with(path: &Path, options: Options) -> Result<Database> {
         let shared = Arc::new(crate::recovery::open(path, options)?);
+        let told = Arc::downgrade(&shared);
+        shared.store().tell_of_failed_syncs(move |error| {
+            if let Some(shared) = told.upgrade() {
+                shared.fail_now(format!("syncing the data file failed: {error}"));
+            }
+        });
         let handle = Handle { shared: shared.clone(), threads: Mutex::new(Vec::new()) };
         let threads = crate::background::start(&shared)?;
         *handle.threads.lock() = threads;
