@@ -141,7 +141,7 @@ fn vouch_when_idle(shared: &Shared, wal: &Wal) {
     if wal.appended() == before
         && let Err(e) = wal.witness()
     {
-        shared.log_error(e);
+        shared.log_failed(e);
     }
 }
 
@@ -182,7 +182,7 @@ impl Shared {
         let wal = self.wal()?;
         self.make_durable(wal.appended().0)?;
         wal.prepare_segments().map_err(|e| self.log_error(e))?;
-        wal.witness().map_err(|e| self.log_error(e))?;
+        wal.witness().map_err(|e| self.log_failed(e))?;
         self.pages_step()
     }
 

@@ -117,7 +117,7 @@ pub(crate) fn write<'a>(pool: &'a EnginePool, value: &[u8]) -> Result<NewBlob<'a
 
 /// Makes written blobs durable.
 pub(crate) fn sync(store: &Store) -> Result<()> {
-    Ok(store.file().sync(SyncKind::Data)?)
+    store.sync(SyncKind::Data)
 }
 
 /// The number of blocks of the next run of a blob that has `left` bytes: as many as a pointer can name in one, and at most

@@ -123,6 +123,12 @@ impl Database {
 
     pub(crate) fn open_with(path: &Path, options: Options) -> Result<Database> {
         let shared = Arc::new(crate::recovery::open(path, options)?);
+        let told = Arc::downgrade(&shared);
+        shared.store().tell_of_failed_syncs(move |error| {
+            if let Some(shared) = told.upgrade() {
+                shared.fail_now(format!("syncing the data file failed: {error}"));
+            }
+        });
         let handle = Handle { shared: shared.clone(), threads: Mutex::new(Vec::new()) };
         let threads = crate::background::start(&shared)?;
         *handle.threads.lock() = threads;
@@ -358,7 +364,7 @@ impl Database {
         }
         shared.health.check()?;
         shared.checkpoint_now()?;
-        shared.wal()?.close().map_err(|e| shared.log_error(e))
+        shared.wal()?.close().map_err(|e| shared.log_failed(e))
     }
 
     /// How many pages of the data file sit in the kernel's page cache; `None` where the kernel can't tell (before 6.5).

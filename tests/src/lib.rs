@@ -4,13 +4,15 @@
 //! all the time), [`workload`] (random keys, values, ranges), [`dump`] (a database read back whole, several ways), [`model`]
 //! (random operations against ordered maps), [`history`] (commits of many threads and what may be found after a crash),
 //! [`crash`] (histories on a simulated machine that loses power at any call), [`serial`] (histories of transactions and snapshots, checked
-//! at every LSN), [`damage`] (small databases, each block of them damaged).
+//! at every LSN), [`damage`] (small databases, each block of them damaged), [`failing`]
+//! (the n-th call fails).
 
 #![expect(clippy::panic, reason = "a library for tests: what goes wrong ends the test")]
 
 pub mod crash;
 pub mod damage;
 pub mod dump;
+pub mod failing;
 pub mod geometry;
 pub mod history;
 pub mod images;

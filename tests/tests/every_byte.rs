@@ -98,7 +98,12 @@ fn the_databases_have_one_of_everything() {
         assert_eq!(kinds.contains(&Kind::Logged), form == Form::Crashed);
         let blocks = fixture.images.blocks(&data()).len() as u64;
         let used: u64 = fixture.pieces.iter().map(|piece| piece.blocks).sum();
-        println!("{form:?}: {used} blocks in use of {}, {} flushes from C on", blocks - FIRST_BLOCK, fixture.log.flushes.len());
+        let segments = fixture.images.paths().count() - 1;
+        println!(
+            "{form:?}: {used} blocks in use of {}, {segments} segments, {} flushes from C on",
+            blocks - FIRST_BLOCK,
+            fixture.log.flushes.len()
+        );
         assert!(blocks - FIRST_BLOCK > used && used < 120, "{used} of {blocks} blocks");
         if form == Form::Crashed {
             assert!(fixture.log.flushes.len() > 10 && fixture.states.len() > 15);

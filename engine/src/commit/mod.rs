@@ -299,20 +299,24 @@ impl Shared {
         let outcome = wal.flush_to(Lsn(lsn));
         self.visible.durable(wal.durable().0);
         outcome.map_err(|e| {
-            self.log_error(e);
+            self.log_failed(e);
             Error::OutcomeUnknown { cause: self.health.cause() }
         })
     }
 
-    /// An error of the log as the engine's. One that follows a failed write fails the database.
+    /// A flush of the log has failed, for whatever reason: the log takes nothing more, so the database is at its end as well. A full disk
+    /// is no exception, since room for what is written was seen to before.
+    pub(crate) fn log_failed(&self, e: ashlar_wal::Error) -> Error {
+        self.fail_now(format!("writing the log failed: {e}"));
+        crate::recovery::wal_error(e)
+    }
+
+    /// An error of seeing to room in the log, as the engine's. A full disk is one that passes; any other fails the database.
     pub(crate) fn log_error(&self, e: ashlar_wal::Error) -> Error {
         match e {
             ashlar_wal::Error::RecordTooLarge { size, max } => Error::TransactionTooLarge { what: "log", needed: size, max },
             ashlar_wal::Error::Disk(disk) if disk.is_no_space() => disk.into(),
-            other => {
-                self.fail_now(format!("writing the log failed: {other}"));
-                crate::recovery::wal_error(other)
-            }
+            other => self.log_failed(other),
         }
     }
 

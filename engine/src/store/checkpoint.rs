@@ -20,7 +20,7 @@ impl Store {
                 self.write_nodes(epoch, some)?;
             }
         }
-        self.file.sync(SyncKind::Data)?;
+        self.sync(SyncKind::Data)?;
         tracing::debug!(epoch = epoch.0, pages = delta, "page map written");
         Ok(self.inner.lock().map.root())
     }

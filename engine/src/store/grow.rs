@@ -101,7 +101,7 @@ impl Store {
 
     fn try_grow(&self, old_len: u64, step: u64) -> Result<()> {
         self.file.allocate(old_len, step)?;
-        self.file.sync(SyncKind::All)?;
+        self.sync(SyncKind::All)?;
         let block = self.block.bytes() as u64;
         let (old, new) = (old_len / block, (old_len + step) / block);
         let mut inner = self.inner.lock();

@@ -27,6 +27,7 @@ mod ids;
 mod pages;
 mod retired;
 mod shrink;
+mod sync;
 
 pub(crate) use grow::{Draw, Promise};
 pub use page_map::PageMap;
@@ -66,6 +67,7 @@ pub struct Store {
     pub(crate) compacting: Mutex<()>,
     /// Held by whoever takes page ids that the pool does not ask for.
     pub(crate) giving_ids: Mutex<()>,
+    syncs: sync::Syncs,
     fault: Fault,
     pub(crate) counters: Counters,
 }
@@ -168,6 +170,7 @@ impl Store {
             growing: Mutex::new(()),
             compacting: Mutex::new(()),
             giving_ids: Mutex::new(()),
+            syncs: sync::Syncs::default(),
             fault: parts.fault,
             file: parts.file,
             queue: parts.queue,

@@ -78,7 +78,7 @@ impl Store {
     fn cut_file(&self, blocks: u64) -> Result<(), ShrinkError> {
         // Where this fails the file is longer than the space map says, which harms nothing: it grows over what is there.
         self.file.set_len(self.byte_offset(blocks)).map_err(|e| ShrinkError::Cut(e.into()))?;
-        self.file.sync(SyncKind::All).map_err(|e| ShrinkError::Sync(e.into()))
+        self.sync(SyncKind::All).map_err(ShrinkError::Sync)
     }
 
     /// See [`Fault::ShrinkEarly`](crate::fault::Fault): what waits for the checkpoint of `epoch` is cut off before its superblock is

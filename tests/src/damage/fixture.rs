@@ -55,7 +55,7 @@ pub fn options(fs: Arc<dyn Fs>) -> Options {
         .cache_size(128 * 4096)
         .slots_max(6)
         .segment_size(64 << 10)
-        .log_limit(192 << 10)
+        .log_limit(160 << 10)
         .grow_step(128 << 10)
         .blob_threshold(8192)
         .queue_kind(QueueKind::Threads)
@@ -141,8 +141,8 @@ impl Maker {
         for (n, len) in [1500, 5000, 8000].into_iter().enumerate() {
             self.put("overflow", &[n as u8], len)?;
         }
-        // Runs of 16 and 4 blocks; one run of 3.
-        self.put("blobs", b"two runs", 20 * 4096 - 3)?;
+        // Runs of 16 blocks and of one; one run of 3.
+        self.put("blobs", b"two runs", 17 * 4096 - 3)?;
         self.put("blobs", b"one run", 9000)?;
         Ok(())
     }

@@ -27,6 +27,17 @@ impl Tally {
         }
     }
 
+    /// Counts all again, by the first and by the second part of each row's name, which a zero byte parts.
+    pub fn split(&self, first: &mut Tally, second: &mut Tally) {
+        for (row, outcomes) in &self.counts {
+            let (one, two) = row.split_once('\0').unwrap_or((row, row));
+            for (outcome, n) in outcomes {
+                *first.counts.entry(one.into()).or_default().entry(*outcome).or_default() += n;
+                *second.counts.entry(two.into()).or_default().entry(*outcome).or_default() += n;
+            }
+        }
+    }
+
     /// How many there were.
     pub fn total(&self) -> u64 {
         self.counts.values().flat_map(BTreeMap::values).sum()
@@ -89,7 +100,13 @@ pub fn run(
                 let Some((row, case)) = case(n) else { continue };
                 let stop = |what: String| {
                     next.store(count, Relaxed);
-                    format!("{:?}, case {n}, {}, block {} ({row}): {what}", fixture.form, case.path.display(), case.block)
+                    format!(
+                        "{:?}, case {n}, {}, block {} ({}): {what}",
+                        fixture.form,
+                        case.path.display(),
+                        case.block,
+                        row.replace('\0', " in ")
+                    )
                 };
                 let outcome = judge.judge(&case).map_err(stop)?;
                 if also_writing {

@@ -1,0 +1,485 @@
+//! A piece of work that comes to every kind of call, on a machine where some of them fail, and what is found afterwards.
+//!
+//! What must be, whatever fails:
+//! - nothing panics, nobody waits for ever (the machine's scheduler sees that), no thread is left;
+//! - every commit that was confirmed is found afterwards, in order; one whose error says that nothing was applied is not;
+//! - once a sync or a durable write of `data` or of the log has failed, no commit is confirmed before the database is opened again; what was
+//!   committed before can still be flushed if it was a sync of `data`, since the log has all of it;
+//! - reads are right or fail, and one that failed once succeeds then;
+//! - what fails is told, with the name of the call and the file; an open that failed once succeeds then;
+//! - afterwards the database opens, verifies without a finding, and can be written to.
+
+use super::states::{Ended, States};
+use super::{Call, FailingFs, Hit, Plan, Script};
+use crate::dump::{self, Mismatch};
+use crate::geometry::Geometry;
+use crate::state::Write;
+use crate::workload::value;
+use ashlar_disk::Fs;
+use ashlar_disk::sim::{Restart, Sim, SimOptions};
+use ashlardb::fault::Fault;
+use ashlardb::{Background, Database, Durability, Error};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What happens after the work.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum After {
+    /// It goes on to its end, whatever fails, and the database is opened again.
+    GoesOn,
+    /// Soon after the first error the process is killed.
+    Kill,
+    /// Soon after the first error the power goes.
+    PowerCut,
+}
+
+impl After {
+    /// All of them.
+    pub const ALL: [After; 3] = [After::GoesOn, After::Kill, After::PowerCut];
+}
+
+/// What came of a failure.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Came {
+    /// Nobody was told, and nothing was missed.
+    Absorbed,
+    /// Somebody was told, and the database took further writes.
+    Told,
+    /// The database took no more writes until it was opened again.
+    Stopped,
+    /// It could not be opened, at first.
+    NotOpened,
+}
+
+/// What a piece of work came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// The calls, in order.
+    pub seen: Vec<Call>,
+    /// The calls that failed.
+    pub hits: Vec<Hit>,
+    /// What came of it.
+    pub came: Came,
+}
+
+/// How a piece of work is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// What fails.
+    pub plan: Option<Plan>,
+    /// What happens then.
+    pub after: After,
+    /// Whether threads of the database work beside.
+    pub background: Background,
+    /// Decides what is drawn.
+    pub seed: u64,
+}
+
+const PATH: &str = "/db";
+
+const GEOMETRY: Geometry =
+    Geometry { frames: 16, slots_max: 6, log_limit: 192 << 10, blob_threshold: 4096, recovery_window: 1, fault: Fault::None };
+
+/// Does the work, and looks at what is left.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn run(setting: Setting) -> Result<Ran, String> {
+    let machine = Arc::new(Sim::new(SimOptions::new(setting.seed)));
+    let script = Script::new(setting.plan);
+    let work = Work {
+        fs: FailingFs::over(machine.fs(), script.clone()),
+        machine: machine.clone(),
+        script: script.clone(),
+        setting,
+        db: None,
+        states: States::default(),
+        hits_at_open: 0,
+        seq: 0,
+        errors: Vec::new(),
+        came: Came::Absorbed,
+    };
+    let outcome = machine.run(move || work.all());
+    let (mut states, came) = match (outcome.value, outcome.failure) {
+        (Some(done), None) => done?,
+        (_, failure) => return Err(failure.map_or("it did not return".into(), |f| f.to_string())),
+    };
+    if outcome.abandoned > 0 || !outcome.left.is_empty() {
+        return Err(format!("threads were left running: {:?}", outcome.left));
+    }
+    let options = SimOptions::new(setting.seed ^ 0x5EED);
+    let machine = match setting.after {
+        After::GoesOn => machine,
+        After::Kill => Arc::new(machine.restart(Restart::Kill, options)),
+        After::PowerCut => Arc::new(machine.restart(Restart::PowerCut, options)),
+    };
+    let fs = machine.fs();
+    let outcome = machine.run(move || look(fs, &mut states));
+    match (outcome.value, outcome.failure) {
+        (Some(looked), None) => looked?,
+        (_, failure) => return Err(failure.map_or("looking did not return".into(), |f| f.to_string())),
+    }
+    Ok(Ran { seen: script.seen(), hits: script.hits(), came })
+}
+
+/// Opens what is left, compares and verifies it, and goes on.
+fn look(fs: Arc<dyn Fs>, states: &mut States) -> Result<(), String> {
+    let open = || GEOMETRY.options(Some(fs.clone()), Background::Manual).open(PATH).map_err(|e| format!("open afterwards: {e}"));
+    let db = open()?;
+    let found = dump::dump(&db).map_err(|e| format!("reading everything afterwards: {e}"))?;
+    states.found(found.clone())?;
+    dump::check(&db, &found).map_err(|e| format!("afterwards: {e}"))?;
+    dump::verify(&db).map_err(|e| format!("afterwards: {e}"))?;
+    let go_on = || -> Result<(), Error> {
+        db.keyspace("afterwards")?.insert(b"key", value(1, 5000))?;
+        db.checkpoint()?;
+        db.compact().map(drop)
+    };
+    go_on().map_err(|e| format!("going on afterwards: {e}"))?;
+    dump::verify(&db).map_err(|e| format!("after going on: {e}"))?;
+    drop(db);
+    let mut expected = found;
+    expected.entry("afterwards".into()).or_default().insert(b"key".to_vec(), value(1, 5000));
+    dump::check(&open()?, &expected).map_err(|e| format!("opened once more: {e}"))
+}
+
+struct Work {
+    fs: Arc<dyn Fs>,
+    machine: Arc<Sim>,
+    script: Arc<Script>,
+    setting: Setting,
+    db: Option<Database>,
+    states: States,
+    /// How many calls had failed when the database was last opened.
+    hits_at_open: usize,
+    seq: u32,
+    errors: Vec<String>,
+    came: Came,
+}
+
+/// A piece of the work; an error of the database is no failure of the work.
+type Done = Result<Result<(), Error>, String>;
+
+impl Work {
+    /// Does all of it; gives what may be found afterwards.
+    fn all(mut self) -> Result<(States, Came), String> {
+        let mut left = usize::MAX;
+        for step in STEPS {
+            if left == 0 {
+                break;
+            }
+            let before = self.errors.len();
+            let done = step(&mut self).map_err(|text| format!("{text} (errors so far: {:?})", self.errors))?;
+            if let Err(e) = done {
+                self.note(&e)?;
+            }
+            left = left.saturating_sub(1);
+            // Some steps more, which may be refused.
+            if self.setting.after != After::GoesOn && self.errors.len() > before && left > 3 {
+                left = 3;
+            }
+        }
+        if self.setting.after == After::GoesOn {
+            drop(self.db.take());
+            // What the last handle makes durable is told to nobody.
+        } else {
+            self.machine.crash();
+            drop(self.db.take());
+        }
+        self.check_told()?;
+        Ok((self.states, self.came))
+    }
+
+    fn note(&mut self, e: &Error) -> Result<(), String> {
+        if self.script.hits().is_empty() {
+            return Err(format!("no call has failed, but: {e} ({e:?})"));
+        }
+        let came = match e {
+            Error::ReadOnly { .. } | Error::OutcomeUnknown { .. } => Came::Stopped,
+            _ => Came::Told,
+        };
+        self.came = self.came.max(came);
+        self.errors.push(e.to_string());
+        Ok(())
+    }
+
+    /// Of what was told something says which call failed, on which file.
+    fn check_told(&self) -> Result<(), String> {
+        let hits = self.script.hits();
+        if hits.is_empty() || self.errors.is_empty() {
+            return Ok(());
+        }
+        let names = |hit: &Hit| self.errors.iter().any(|text| text.contains(&*hit.path.to_string_lossy()));
+        if hits.iter().any(names) {
+            return Ok(());
+        }
+        Err(format!("nothing that was told names one of {hits:?}: {:?}", self.errors))
+    }
+
+    fn open(&mut self) -> Done {
+        self.db = None;
+        for _ in 0..2 {
+            let options = GEOMETRY.options(Some(self.fs.clone()), self.setting.background);
+            match options.open(PATH) {
+                Ok(db) => {
+                    self.db = Some(db);
+                    self.hits_at_open = self.script.hits().len();
+                    // Whatever may have survived until here may be what it holds.
+                    return self.look_at_all();
+                }
+                Err(e) => {
+                    self.note(&e)?;
+                    self.came = self.came.max(Came::NotOpened);
+                }
+            }
+        }
+        if self.setting.plan.is_some_and(|plan| plan.from_then_on) {
+            return Ok(Ok(()));
+        }
+        Err("an open that failed once failed again".into())
+    }
+
+    /// Right after an open: what is there is there for good.
+    fn look_at_all(&mut self) -> Done {
+        match self.read_all()? {
+            Some(found) => self.states.found(found).map(Ok),
+            None => Ok(Ok(())),
+        }
+    }
+
+    /// Everything, if it can be read.
+    fn read_all(&mut self) -> Result<Option<crate::state::State>, String> {
+        for _ in 0..2 {
+            let Some(db) = self.db.clone() else { return Ok(None) };
+            let hits = self.script.hits().len();
+            match dump::dump(&db) {
+                Ok(found) => match dump::check(&db, &found) {
+                    Ok(()) => return Ok(Some(found)),
+                    Err(Mismatch::Error(e)) => self.note(&e)?,
+                    Err(Mismatch::Wrong(text)) => return Err(text),
+                },
+                Err(e) => self.note(&e)?,
+            }
+            if self.script.hits().len() == hits && !self.setting.plan.is_some_and(|plan| plan.from_then_on) {
+                return Err(format!("reading failed, and no call has: {:?}", self.errors.last()));
+            }
+        }
+        if self.setting.plan.is_some_and(|plan| plan.from_then_on) {
+            return Ok(None);
+        }
+        Err(format!("reading failed twice: {:?}", self.errors))
+    }
+
+    fn look(&mut self) -> Done {
+        match self.read_all()? {
+            Some(found) => self.states.shows(&found).map(Ok),
+            None => Ok(Ok(())),
+        }
+    }
+
+    /// Calls of the database that commit nothing.
+    fn call(&mut self, f: impl FnOnce(&Database) -> Result<(), Error>) -> Done {
+        Ok(self.db.as_ref().map_or(Ok(()), f))
+    }
+
+    fn flush(&mut self) -> Done {
+        let Some(db) = self.db.clone() else { return Ok(Ok(())) };
+        let outcome = db.flush();
+        if outcome.is_ok() {
+            self.check_may_confirm("a flush", 0)?;
+            self.states.flushed();
+        }
+        Ok(outcome)
+    }
+
+    fn close(&mut self) -> Done {
+        let Some(db) = self.db.take() else { return self.open() };
+        match db.close() {
+            Ok(()) => {
+                self.check_may_confirm("a close", 0)?;
+                self.states.flushed();
+            }
+            Err(e) => self.note(&e)?,
+        }
+        self.open()
+    }
+
+    /// No commit is confirmed after a sync that has failed, of `data` or of the log; and no flush, whose business is the log alone, after
+    /// one of the log.
+    /// The first `before` calls that failed had done so when it was called; a checkpoint that a durable commit makes may fail behind it.
+    fn check_may_confirm(&self, what: &str, before: usize) -> Result<(), String> {
+        let of_data = what == "a commit";
+        let hits = self.script.hits();
+        let is_final = |(n, hit): &(usize, &Hit)| {
+            let name = hit.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            hit.call.is_sync() && (of_data && *n < before && name == "data" || name.ends_with(".wal"))
+        };
+        let failed = hits.iter().enumerate().skip(self.hits_at_open).find(is_final);
+        failed.map_or(Ok(()), |(_, hit)| Err(format!("{what} was confirmed after {hit:?} had failed")))
+    }
+
+    fn commit(&mut self, writes: Vec<Write>, durability: Durability) -> Done {
+        self.record(&writes, durability, |db, writes| {
+            let mut batch = db.batch();
+            for write in writes {
+                let Some(keyspace) = db.existing_keyspace(write.keyspace())? else { return Ok(false) };
+                match write {
+                    Write::Put { key, value, .. } => batch.insert(&keyspace, key, value)?,
+                    Write::Remove { key, .. } => batch.remove(&keyspace, key)?,
+                    Write::RemoveRange { range, .. } => batch.remove_range(&keyspace, range.clone())?,
+                    _ => {}
+                }
+            }
+            batch.commit_with(durability).map(|()| true)
+        })
+    }
+
+    fn create(&mut self, name: &str) -> Done {
+        self.record(&[Write::Create { keyspace: name.into() }], Durability::Immediate, |db, _| db.keyspace(name).map(|_| true))
+    }
+
+    fn drop_keyspace(&mut self, name: &str) -> Done {
+        self.record(&[Write::Drop { keyspace: name.into() }], Durability::Immediate, |db, _| db.drop_keyspace(name))
+    }
+
+    fn load(&mut self, name: &str) -> Done {
+        let put = |n: u8| Write::Put {
+            keyspace: name.into(),
+            key: vec![n],
+            value: value(u64::from(n), if n == 3 { 9000 } else { 40 }),
+        };
+        let writes: Vec<Write> = (0..12).map(put).collect();
+        self.record(&writes, Durability::Immediate, |db, writes| {
+            let Some(keyspace) = db.existing_keyspace(name)? else { return Ok(false) };
+            let entries = writes.iter().filter_map(|write| match write {
+                Write::Put { key, value, .. } => Some(Ok::<_, Error>((key, value))),
+                _ => None,
+            });
+            keyspace.bulk_load(entries).map(|_| true)
+        })
+    }
+
+    fn record(
+        &mut self,
+        writes: &[Write],
+        durability: Durability,
+        call: impl FnOnce(&Database, &[Write]) -> Result<bool, Error>,
+    ) -> Done {
+        let Some(db) = self.db.clone() else { return Ok(Ok(())) };
+        let before = self.script.hits().len();
+        match (call(&db, writes), durability) {
+            (Ok(true), Durability::Immediate) => {
+                self.check_may_confirm("a commit", before)?;
+                self.states.commit(writes, Ended::Durable);
+            }
+            (Ok(true), Durability::Eventual) => self.states.commit(writes, Ended::Applied),
+            (Ok(false), _) => {}
+            (Err(e @ Error::OutcomeUnknown { .. }), _) => {
+                self.states.commit(writes, Ended::Unknown);
+                return Ok(Err(e));
+            }
+            (Err(e), _) => return Ok(Err(e)),
+        }
+        Ok(Ok(()))
+    }
+
+    fn put(&mut self, keyspace: &str, key: &[u8], len: usize, durability: Durability) -> Done {
+        self.seq += 1;
+        let value = value(u64::from(self.seq) << 8, len);
+        self.commit(vec![Write::Put { keyspace: keyspace.into(), key: key.to_vec(), value }], durability)
+    }
+
+    fn batch(&mut self) -> Done {
+        self.seq += 1;
+        let put = |n: u64| Write::Put {
+            keyspace: ["left", "right"][n as usize % 2].into(),
+            key: format!("key {}", n % 9).into_bytes(),
+            value: value(u64::from(self.seq) << 8 | n, 40 + 100 * (n as usize % 3)),
+        };
+        self.commit((0..14).map(put).collect(), Durability::Immediate)
+    }
+
+    /// More than the cache holds.
+    fn many(&mut self) -> Done {
+        for n in 0..40u8 {
+            let done = self.put("big", &[n], 700, Durability::Eventual)?;
+            if done.is_err() {
+                return Ok(done);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn remove_range(&mut self) -> Done {
+        let range = (Bound::Included(b"key 2".to_vec()), Bound::Excluded(b"key 5".to_vec()));
+        self.commit(vec![Write::RemoveRange { keyspace: "left".into(), range }], Durability::Immediate)
+    }
+
+    fn read_only(&mut self) -> Done {
+        if self.db.is_none() {
+            return self.open();
+        }
+        let flushed = self.flush()?;
+        if let Err(e) = flushed {
+            self.note(&e)?;
+        }
+        self.db = None;
+        let roomy = Geometry { frames: 512, ..GEOMETRY };
+        match roomy.options(Some(self.fs.clone()), Background::Manual).read_only(true).open(PATH) {
+            Ok(db) => {
+                self.db = Some(db);
+                let looked = self.look_at_all()?;
+                self.db = None;
+                if let Err(e) = looked {
+                    self.note(&e)?;
+                }
+            }
+            Err(e) => self.note(&e)?,
+        }
+        self.open()
+    }
+}
+
+type Step = fn(&mut Work) -> Done;
+
+/// The work. Every kind of call comes in it: [`Call`].
+const STEPS: &[Step] = &[
+    Work::open,
+    |w| w.create("left"),
+    |w| w.create("right"),
+    |w| w.create("big"),
+    Work::batch,
+    |w| w.put("left", b"overflow", 3000, Durability::Immediate),
+    |w| w.put("left", b"blob", 20_000, Durability::Immediate),
+    |w| w.call(Database::checkpoint),
+    |w| w.put("left", b"key 1", 60, Durability::Immediate),
+    Work::many,
+    Work::look,
+    Work::flush,
+    |w| w.put("left", b"key 2", 60, Durability::Immediate),
+    |w| w.put("left", b"blob", 9000, Durability::Immediate),
+    Work::remove_range,
+    |w| w.call(|db| db.maintain().map(drop)),
+    |w| w.put("right", b"key 3", 60, Durability::Eventual),
+    |w| w.call(|db| db.maintain().map(drop)),
+    |w| w.put("right", b"key 4", 60, Durability::Immediate),
+    // What the log holds is replayed.
+    Work::open,
+    |w| w.create("loaded"),
+    |w| w.load("loaded"),
+    Work::batch,
+    |w| w.drop_keyspace("big"),
+    |w| w.call(|db| (0..20).try_for_each(|_| db.maintain().map(drop))),
+    |w| w.call(|db| db.compact().map(drop)),
+    |w| w.put("left", b"key 6", 60, Durability::Immediate),
+    |w| w.put("right", b"blob", 30_000, Durability::Immediate),
+    Work::look,
+    Work::close,
+    |w| w.commit(vec![Write::Remove { keyspace: "right".into(), key: b"blob".to_vec() }], Durability::Immediate),
+    |w| w.put("left", b"key 7", 60, Durability::Eventual),
+    Work::read_only,
+    |w| w.put("left", b"key 8", 60, Durability::Immediate),
+    |w| w.call(Database::checkpoint),
+    |w| w.put("left", b"key 8", 70, Durability::Eventual),
+    Work::look,
+];
