@@ -38,7 +38,7 @@ pub(crate) fn verify(shared: &Shared, depth: Depth, progress: &mut dyn FnMut(Pro
     let state = shared.checkpoint.lock();
     let report = Report { depth, checkpoint: state.current.checkpoint, ..Report::default() };
     let mut walk = Walk { report, owners: BTreeMap::new(), progress };
-    walk.superblocks(&superblock::read_copies(&**shared.store().file()), &state.current);
+    walk.superblocks(&superblock::read_copies(&**shared.store().file(), state.current.block_size), &state.current);
     match shared.store().reopen(&state.current) {
         Ok(store) => walk.checkpoint(shared, store, &state.current)?,
         Err(e) => walk.found_error(None, &e),
