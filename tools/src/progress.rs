@@ -40,6 +40,12 @@ impl Progress {
         }
     }
 
+    /// One step more, of those that take long.
+    pub(crate) fn step(&mut self) {
+        self.done += 1;
+        self.show();
+    }
+
     /// As far as a walk says.
     pub(crate) fn reach(&mut self, walk: ashlardb::verify::Progress) {
         self.total = Some(walk.total);
