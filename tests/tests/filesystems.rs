@@ -122,8 +122,8 @@ fn fill(db: &Database, seed: u64) -> Expected {
     expected
 }
 
-/// Everything a database does, by both kinds of queues.
-fn works(path: &Path) {
+/// Everything a database does, by both kinds of queues; at most so many pages of it may be in the kernel's page cache.
+fn works(path: &Path, residue: u64) {
     let mut expected = Expected::new();
     for (seed, kind) in [QueueKind::Best, QueueKind::Threads].into_iter().enumerate() {
         let db = options(kind).open(path).unwrap();
@@ -132,7 +132,8 @@ fn works(path: &Path) {
         expected = fill(&db, seed as u64);
         assert_holds(&keyspace, &expected);
         assert_clean(&db);
-        assert_eq!(db.page_cache_residue().unwrap().unwrap_or(0), 0, "{kind:?}");
+        let cached = db.page_cache_residue().unwrap().unwrap_or(0);
+        assert!(cached <= residue, "{kind:?}: {cached} pages in the page cache");
         db.compact().unwrap();
         drop(keyspace);
         if seed == 0 {
@@ -168,7 +169,9 @@ fn survives_kills(path: &Path) {
 
 fn is_a_home(test: &str, filesystem: &str, sector: u32) {
     let Some(mount) = Mount::new(test, filesystem, sector) else { return };
-    works(&mount.path());
+    // btrfs serves a read now and then through the page cache although it could go around it: seen with 6.18, one to four pages of
+    // some hundred that were read one by one.
+    works(&mount.path(), if filesystem == "btrfs" { 8 } else { 0 });
     survives_kills(&mount.path());
 }
 
@@ -201,7 +204,7 @@ fn btrfs_without_copy_on_write() {
 #[test]
 fn sectors_larger_than_the_usual_block() {
     let Some(mount) = Mount::new("sectors_larger_than_the_usual_block", "xfs", 8192) else { return };
-    works(&mount.path());
+    works(&mount.path(), 0);
     survives_kills(&mount.path());
     let dir = scratch();
     let (from, to) = (dir.path().join("db"), mount.at.join("moved"));
@@ -247,7 +250,7 @@ fn overlayfs() {
     assert_holds(&db.keyspace("k").unwrap(), &expected);
     db.keyspace("k").unwrap().insert("above", "only").unwrap();
     db.close().unwrap();
-    works(&merged.at.join("new"));
+    works(&merged.at.join("new"), 0);
     survives_kills(&merged.path());
     drop(merged);
     let db = quiet().open(lower.join("db")).unwrap();
