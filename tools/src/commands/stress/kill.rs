@@ -126,15 +126,14 @@ enum Mark {
 impl Moment {
     fn draw(rng: &mut ChaCha8Rng) -> Moment {
         let mut after = |most: u64| Duration::from_micros(rng.random_range(0..most * 1000));
-        match (after(8), after(40), after(400)) {
-            (short, middle, long) => match rng.random_range(0..10) {
-                0 => Moment::Started(short),
-                1 | 2 => Moment::Started(middle),
-                3..6 => Moment::Started(long),
-                6 => Moment::Told(Mark::Opened, short),
-                7 => Moment::Told(Mark::Checkpoint, short),
-                _ => Moment::Told(Mark::Closing, short),
-            },
+        let (short, middle, long) = (after(8), after(40), after(400));
+        match rng.random_range(0..10) {
+            0 => Moment::Started(short),
+            1 | 2 => Moment::Started(middle),
+            3..6 => Moment::Started(long),
+            6 => Moment::Told(Mark::Opened, short),
+            7 => Moment::Told(Mark::Checkpoint, short),
+            _ => Moment::Told(Mark::Closing, short),
         }
     }
 
