@@ -251,6 +251,9 @@ fn btrfs_needs_a_directory_without_copy_on_write() {
     file.write(0, &[pattern(1, 65536).words_mut()], Durability::Now).unwrap();
     assert_eq!(read_back(&*file, 0, 65536)[..], pattern(1, 65536)[..]);
     println!("btrfs needs {:?}", file.alignment());
+    // Finding that out has left nothing in the page cache.
+    let file = fs.open(&dir.join("f"), &how(Create::Never)).unwrap();
+    assert_eq!((file.alignment().offset, file.resident_pages().unwrap().unwrap_or(0)), (4096, 0));
     // A file that was moved in with its checksums.
     let plain = OpenHow { mode: IoMode::Buffered, ..how(Create::New) };
     fs.open(&mount.path().join("g"), &plain).unwrap();

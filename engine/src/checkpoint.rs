@@ -101,8 +101,7 @@ impl Shared {
         self.health.check()?;
         // Room for the catalog's pages is the only thing a checkpoint asks for, and it draws on the reserve; without it nothing has
         // happened yet, and the database goes on.
-        let promise = self.store().promise(self.pages_for(64, 0), || self.pool.dirty_pages(), Draw::Checkpoint);
-        let promise = promise.map_err(|e| self.note_failed_sync(e))?;
+        let promise = self.store().promise(self.pages_for(64, 0), || self.pool.dirty_pages(), Draw::Checkpoint)?;
         let started = sync::now();
         let outcome = self.checkpoint_steps(state, promise);
         match &outcome {

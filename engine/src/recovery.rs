@@ -106,7 +106,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         files.data.sync(SyncKind::All)?;
         files.fs.sync_dir(&files.dir)?;
     }
-    let chosen = superblock::choose(&superblock::read_copies(&*files.data))?;
+    let chosen = superblock::choose(&superblock::read_copies(&*files.data, BlockSize::MIN))?;
     for damage in &chosen.damaged {
         tracing::warn!(%damage, "a copy of the superblock is bad; the other one of its slot is whole");
     }

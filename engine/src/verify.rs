@@ -44,7 +44,7 @@ pub(crate) fn verify(shared: &Shared, depth: Depth, progress: &mut dyn FnMut(Pro
     let state = shared.checkpoint.lock();
     let current = state.current.clone();
     let mut walk = Walk::new(shared, depth, &current, progress);
-    walk.superblocks(&superblock::read_copies(&**shared.store().file()), &current);
+    walk.superblocks(&superblock::read_copies(&**shared.store().file(), current.block_size), &current);
     let logged = walk.log(shared, &current);
     let store = walk.store(shared, &current, &logged)?;
     if depth == Depth::Quick {

@@ -345,6 +345,21 @@ fn other_sizes_at_a_later_open() {
     }
 }
 
+/// Blocks of any size, on a device that needs no such large ones.
+#[test]
+fn blocks_larger_than_the_device_needs() {
+    for block in [8192, 65536] {
+        let dir = scratch();
+        for _ in 0..2 {
+            let db = quiet().page_size(65536).block_size(block).segment_size(256 << 10).open(dir.path()).unwrap();
+            assert_works(&db);
+            assert!(db.verify_quick().unwrap().is_clean());
+            db.close().unwrap();
+        }
+        assert_works(&quiet().open(dir.path()).unwrap());
+    }
+}
+
 #[test]
 fn keyspace_names() {
     let dir = scratch();

@@ -35,7 +35,7 @@ impl DatabaseFiles {
         }
         let lock = fs.lock(&dir.join("LOCK"), LockMode::Shared)?;
         let data = open_data(&fs, &path, args)?;
-        let superblock = superblock::choose(&superblock::read_copies(&*data))?.superblock;
+        let superblock = superblock::choose(&superblock::read_copies(&*data, BlockSize::MIN))?.superblock;
         let name = if superblock.wal_dir.is_empty() { "wal" } else { &superblock.wal_dir };
         let wal_dir = dir.join(name);
         let wal_options = WalOptions {

@@ -1,7 +1,8 @@
 //! What direct I/O on a file needs, and whether it really goes around the page cache.
 //!
 //! 1. What a file needs is asked in this order: `statx(STATX_DIOALIGN)`; for a block device its logical sector; else real
-//!    reads of 512, 1024, … bytes until one is not refused.
+//!    reads of 4096, 8192, … bytes until one is not refused. Smaller units are of no use to anybody here, and btrfs does not refuse
+//!    them: it serves a read that is not aligned to its sectors through the page cache (seen with 6.18).
 //! 2. An `open` with `O_DIRECT` that succeeds proves nothing (tmpfs ignores it). So a directory that database files are made
 //!    in, or written in, is tried with one real write and read of a nameless file, after which the page cache must hold
 //!    nothing of it. A file opened for reading only is tried with a read of its own first block.
@@ -62,7 +63,7 @@ pub(super) fn needs_of(file: &File, path: &Path) -> Result<(Alignment, FoundBy)>
 /// Reads of growing units, each at an odd multiple of itself in the file and in memory, so that no larger unit is met by chance.
 fn try_reads(file: &File, path: &Path, len: u64) -> Result<(Alignment, FoundBy)> {
     let buf = AlignedBuf::zeroed(2 * UNIT_MAX);
-    let mut unit = 512;
+    let mut unit = BLOCK_SIZE_MIN;
     while unit <= UNIT_MAX && 2 * unit as u64 <= len {
         let words = &buf.words()[unit / 8..2 * unit / 8];
         match sys::read_at(file, unit as u64, &sys::Pieces::of(std::iter::once(words), 0)) {
@@ -74,7 +75,6 @@ fn try_reads(file: &File, path: &Path, len: u64) -> Result<(Alignment, FoundBy)>
     if unit > UNIT_MAX {
         return Err(Filesystem::of(file, path)?.unsupported(path, "aligned reads of up to 64 KiB were refused"));
     }
-    let unit = unit.max(BLOCK_SIZE_MIN);
     Ok((Alignment { memory: unit, offset: unit }, FoundBy::Assumed))
 }
 

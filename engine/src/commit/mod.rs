@@ -206,16 +206,7 @@ impl Shared {
             self.checkpoint_now()?;
             outcome = work();
         }
-        outcome.map_err(|e| self.note_failed_sync(e))
-    }
-
-    /// Fails the database where the error is that of a sync of its data: what others have written may be gone with it, and no later
-    /// sync brings it back.
-    pub(crate) fn note_failed_sync(&self, e: Error) -> Error {
-        if let Error::Io(ashlar_disk::Error::Io { op: ashlar_disk::Op::SyncFile, .. }) = &e {
-            self.fail_now(format!("a sync of the data file failed: {e}"));
-        }
-        e
+        outcome
     }
 
     /// Room for a record in the log. Where there is none until a checkpoint has been made, this makes it, or waits for the one

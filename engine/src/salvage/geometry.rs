@@ -35,9 +35,14 @@ pub(super) struct Geometry {
 impl Geometry {
     /// Of the database in this file. `asked`: the page size that the caller knows.
     pub(super) fn of(reader: &RescueReader, asked: Option<usize>, teller: &mut Teller<'_>) -> Result<Geometry> {
-        let copies = superblock::read_copies(&**reader.file());
+        let copies = superblock::read_copies(&**reader.file(), BlockSize::MIN);
         for (copy, offset) in copies.iter().zip(COPY_OFFSETS) {
-            if let Copy::Bad(why) = copy {
+            let why = match copy {
+                Copy::Bad(why) => Some(why.clone()),
+                Copy::Unreadable(e) => Some(e.to_string()),
+                _ => None,
+            };
+            if let Some(why) = why {
                 let finding = Finding::new(FindingKind::Superblock, format!("the copy at byte {offset}: {why}"));
                 teller.find(Finding { file: Some(reader.file().path().to_owned()), ..finding });
             }

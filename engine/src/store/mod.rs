@@ -67,7 +67,7 @@ pub struct Store {
     pub(crate) compacting: Mutex<()>,
     /// Held by whoever takes page ids that the pool does not ask for.
     pub(crate) giving_ids: Mutex<()>,
-    syncs: sync::Syncs,
+    on_failed_sync: sync::Listener,
     fault: Fault,
     pub(crate) counters: Counters,
 }
@@ -170,7 +170,7 @@ impl Store {
             growing: Mutex::new(()),
             compacting: Mutex::new(()),
             giving_ids: Mutex::new(()),
-            syncs: sync::Syncs::default(),
+            on_failed_sync: sync::Listener::default(),
             fault: parts.fault,
             file: parts.file,
             queue: parts.queue,

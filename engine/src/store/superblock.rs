@@ -190,12 +190,12 @@ impl Superblock {
     }
 }
 
-/// Reads the four copies, in the order of [`COPY_OFFSETS`]. A copy that can't be read is as good as a bad one, and may be better next time.
-pub fn read_copies(file: &dyn File) -> [Copy; 4] {
+/// Reads the four copies, in the order of [`COPY_OFFSETS`], from a file that is open for transfers in blocks of that size: the database's
+/// own, or the smallest that the file takes where that is not known yet. A copy that can't be read is as good as a bad one, and may be
+/// better next time.
+pub fn read_copies(file: &dyn File, block: BlockSize) -> [Copy; 4] {
     COPY_OFFSETS.map(|offset| {
-        // Read as much as the largest block: the copy's own block size is not known yet. A file that ends earlier (it can't,
-        // once made) is read by its smallest unit.
-        let mut buf = AlignedBuf::zeroed(file.alignment().offset.max(COPY_LEN));
+        let mut buf = AlignedBuf::zeroed(block.bytes().max(file.alignment().offset).max(COPY_LEN));
         match file.read(offset, &[buf.words_mut()]) {
             Ok(()) => Superblock::decode(&buf),
             Err(e) => Copy::Unreadable(e),

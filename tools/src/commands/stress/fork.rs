@@ -28,8 +28,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-const NAME: &str = "ashlar-stress";
-
 /// Longer than any child needs.
 const CHILD_MAX: Duration = Duration::from_secs(60);
 
@@ -56,10 +54,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let db = args.dir.canonicalize().map_err(|e| Error::file("finding", &args.dir, e))?.join(NAME);
-    if db.exists() {
-        return Err(Error::Usage(format!("{} is there already: remove it, or name another --dir", db.display())));
-    }
+    let db = super::new_database(&args.dir)?;
     let begin = Instant::now();
     let mut progress = Progress::new(out, "forking", Some(args.runs.into()));
     let history = Arc::new(Mutex::new(History::new(args.seed, Size::Large)));
@@ -170,7 +165,7 @@ impl Storm<'_> {
                 ForkResult::Parent { child } => wait(child).map_err(|what| format!("fork {n}, a child that {kind:?}: {what}"))?,
             }
             sum.forks[n as usize % KINDS.len()] += 1;
-            progress.add(1);
+            progress.step(1, String::new);
         }
         Ok(())
     }

@@ -21,8 +21,6 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-const NAME: &str = "ashlar-stress";
-
 /// The writers that there can be.
 pub(super) const WRITERS: usize = 4;
 
@@ -72,10 +70,7 @@ struct Sum {
 
 /// Runs it.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
-    let db = args.dir.join(NAME);
-    if db.exists() {
-        return Err(Error::Usage(format!("{} is there already: remove it, or name another --dir", db.display())));
-    }
+    let db = super::new_database(&args.dir)?;
     let begin = Instant::now();
     let mut rounds =
         Rounds { args, db, history: History::new(args.seed, Size::Large), next: vec![1; WRITERS], life: 0, sum: Sum::default() };
@@ -87,7 +82,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
             break;
         }
         rounds.sum.rounds += 1;
-        progress.add(1);
+        progress.step(1, String::new);
     }
     drop(progress);
     report(&rounds, begin.elapsed(), wrong.as_deref(), out)?;
@@ -131,15 +126,14 @@ enum Mark {
 impl Moment {
     fn draw(rng: &mut ChaCha8Rng) -> Moment {
         let mut after = |most: u64| Duration::from_micros(rng.random_range(0..most * 1000));
-        match (after(8), after(40), after(400)) {
-            (short, middle, long) => match rng.random_range(0..10) {
-                0 => Moment::Started(short),
-                1 | 2 => Moment::Started(middle),
-                3..6 => Moment::Started(long),
-                6 => Moment::Told(Mark::Opened, short),
-                7 => Moment::Told(Mark::Checkpoint, short),
-                _ => Moment::Told(Mark::Closing, short),
-            },
+        let (short, middle, long) = (after(8), after(40), after(400));
+        match rng.random_range(0..10) {
+            0 => Moment::Started(short),
+            1 | 2 => Moment::Started(middle),
+            3..6 => Moment::Started(long),
+            6 => Moment::Told(Mark::Opened, short),
+            7 => Moment::Told(Mark::Checkpoint, short),
+            _ => Moment::Told(Mark::Closing, short),
         }
     }
 

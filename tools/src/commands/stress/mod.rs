@@ -17,9 +17,13 @@ mod power;
 mod sim;
 mod value;
 
-use crate::error::{Outcome, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::output::Output;
 use clap::Subcommand;
+use std::path::{Path, PathBuf};
+
+/// The directory of the database that `kill` and `fork` make.
+const NAME: &str = "ashlar-stress";
 
 /// Break into a database's life, and check what is left: crashes, faults of the disk, killed processes, power cuts
 #[derive(clap::Args, Debug)]
@@ -48,4 +52,20 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
         Command::Power(args) => power::run(args, out),
         Command::Part(args) => part::run(args, out),
     }
+}
+
+/// Where the database will be; an error unless nothing is there, and a database can be made in that directory.
+fn new_database(dir: &Path) -> Result<PathBuf> {
+    let dir = dir.canonicalize().map_err(|e| Error::file("finding", dir, e))?;
+    let db = dir.join(NAME);
+    if db.exists() {
+        return Err(Error::Usage(format!("{} is there already: remove it, or name another --dir", db.display())));
+    }
+    // What is wrong with the place is told before anything begins. The first child makes its database itself, and may be killed at that.
+    let trial = dir.join(format!("{NAME}-trial"));
+    let opened = ashlardb::Options::new().cache_size(4 << 20).segment_size(64 << 10).log_limit(1 << 20).open(&trial).map(drop);
+    let removed = std::fs::remove_dir_all(&trial);
+    opened?;
+    removed.map_err(|e| Error::file("removing", &trial, e))?;
+    Ok(db)
 }

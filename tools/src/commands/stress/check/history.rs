@@ -85,7 +85,13 @@ impl History {
             Event::Closing => {}
             Event::Closed => self.durable = now,
             Event::Settled { writer, number } => {
-                self.commits.entry(writer).or_default().retain(|c| c.number <= number);
+                // Whoever checked it has dropped it, and with that made durable what it had found.
+                self.durable = now;
+                let commits = self.commits.entry(writer).or_default();
+                commits.retain(|c| c.number <= number);
+                commits.iter_mut().for_each(|c| {
+                    c.ended.get_or_insert(Ended { at: now - 1, immediate: false, turn: None });
+                });
             }
         }
     }

@@ -9,6 +9,8 @@
 
 pub(super) mod found;
 mod history;
+#[cfg(test)]
+mod history_tests;
 mod state;
 mod writers;
 

@@ -31,6 +31,12 @@ pub(super) struct Tally {
     pub(super) commits: u64,
     pub(super) lost: u64,
     pub(super) without: u64,
+    /// Recordings that went on with what a power cut had left.
+    pub(super) continued: u64,
+    /// Writes that were there or not.
+    pub(super) in_doubt: u64,
+    /// Images in which none was.
+    pub(super) certain: u64,
 }
 
 impl Tally {
@@ -53,7 +59,7 @@ impl Tally {
 
 /// An image that is wrong, or a recording that could not be made.
 pub(super) struct Failure {
-    pub(super) seed: u64,
+    pub(super) draw: u64,
     pub(super) cut: Option<Cut>,
     pub(super) what: String,
     pub(super) kept: Option<PathBuf>,
@@ -129,7 +135,7 @@ pub(super) fn again(kept: &Path, dir: &Path, out: &mut Output) -> Result<Outcome
     let image = File::open(kept.join("image")).and_then(|mut file| Image::load(&mut file)).map_err(failed("image"))?;
     let told = journal::events(&std::fs::read(kept.join("journal")).map_err(failed("journal"))?).map_err(Error::Usage)?;
     let scene = Scene::new(dir)?;
-    let spec = Spec { filesystem: about.filesystem, seed: about.seed, sector: about.sector, lie: false };
+    let spec = Spec { filesystem: about.filesystem, seed: about.seed, draw: 0, sector: about.sector, lie: false };
     let outcome = examine(spec, &image, &told, &scene)?;
     let what = outcome.as_ref().err();
     match (out.is_json(), what) {

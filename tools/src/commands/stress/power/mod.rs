@@ -25,7 +25,7 @@ use crate::progress::Progress;
 use examine::{Failure, Tally};
 use needs::FileSystem;
 use place::Scene;
-use record::{Recorded, Spec};
+use record::{Recorded, Spec, Start};
 use serde_json::json;
 use server::Server;
 use std::path::PathBuf;
@@ -91,25 +91,39 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let mut progress = Progress::new(out, "cutting the power", Some(args.images as u64));
     let mut tally = Tally::default();
     let mut failure = None;
-    let mut seed = args.seed;
+    let mut draw = args.seed;
+    let mut last: Option<(Spec, Start)> = None;
     while failure.is_none() && tally.images < args.images as u64 {
-        // Some disks have large sectors: writes are torn there alone.
-        let sector = if seed % 4 == 3 { 4096 } else { 512 };
-        let spec = Spec { filesystem: args.fs, seed, sector, lie: args.lie == Some(Lie::NoSync) };
-        let empty = args.fs.make(&scene, sector)?;
-        match record::record(spec, empty, &scene, &server)? {
+        let (spec, start) = match last.take() {
+            // Every third recording goes on with what a power cut has left: recovery is cut off as well.
+            Some((spec, start)) if draw % 3 == 2 => (Spec { draw, ..spec }, start),
+            _ => anew(args, draw, &scene)?,
+        };
+        tally.continued += u64::from(!start.told.is_empty());
+        match record::record(spec, start, &scene, &server)? {
             Ok(recorded) => {
                 tally.add(&recorded);
                 let count = args.images.saturating_sub(tally.images as usize).min(args.each as usize);
-                failure = cut(args, spec, &recorded, count, &scene, &mut tally, &mut progress)?;
+                match cut(args, spec, &recorded, count, &scene, &mut tally, &mut progress)? {
+                    Ok(start) => last = start.map(|start| (spec, start)),
+                    Err(found) => failure = Some(found),
+                }
             }
-            Err(what) => failure = Some(Failure { seed, cut: None, what, kept: None }),
+            Err(what) => failure = Some(Failure { draw, cut: None, what, kept: None }),
         }
-        seed += 1;
+        draw += 1;
     }
     drop(progress);
     report(args, &tally, begin.elapsed(), failure.as_ref(), out)?;
     Ok(if failure.is_some() { Outcome::No } else { Outcome::Done })
+}
+
+/// An empty disk.
+fn anew(args: &Args, draw: u64, scene: &Scene) -> Result<(Spec, Start)> {
+    // Some disks have large sectors: writes are torn there alone.
+    let sector = if draw % 4 == 3 { 4096 } else { 512 };
+    let spec = Spec { filesystem: args.fs, seed: draw, draw, sector, lie: args.lie == Some(Lie::NoSync) };
+    Ok((spec, Start { image: args.fs.make(scene, sector)?, told: Vec::new() }))
 }
 
 fn demand(filesystem: FileSystem) -> Result<()> {
@@ -120,7 +134,7 @@ fn demand(filesystem: FileSystem) -> Result<()> {
     Err(Error::Usage(format!("the power can't be cut under {} here: missing is {}", filesystem.name(), missing.join(", "))))
 }
 
-/// The crash images of one recording.
+/// The crash images of one recording; one of them, to go on with.
 fn cut(
     args: &Args,
     spec: Spec,
@@ -129,59 +143,71 @@ fn cut(
     scene: &Scene,
     tally: &mut Tally,
     progress: &mut Progress,
-) -> Result<Option<Failure>> {
+) -> Result<std::result::Result<Option<Start>, Failure>> {
     let deaf = if args.lie == Some(Lie::DeafDisk) { DEAF } else { 0 };
     let mut builder = crash::Builder::new(&recorded.recording, spec.sector as usize, deaf);
-    for cut in crash::cuts(&recorded.recording, recorded.mounted, count, spec.seed) {
-        let image = builder.build(cut);
-        let told: Vec<_> = recorded.recording.told_before(cut.at).collect();
+    let mut to_go_on = None;
+    for (n, cut) in crash::cuts(&recorded.recording, recorded.mounted, count, spec.draw).into_iter().enumerate() {
+        let (image, in_doubt) = builder.build(cut);
+        let told = recorded.recording.told_before(cut.at);
         let examined = examine::examine(spec, &image, &told, scene)?;
         tally.images += 1;
-        progress.add(256);
+        tally.in_doubt += in_doubt as u64;
+        tally.certain += u64::from(in_doubt == 0);
+        progress.step(1, String::new);
         match examined {
             Ok(survivors) => tally.found(&survivors),
             Err(what) => {
-                let name = format!("failed-{}-{}-{}", spec.filesystem.name(), spec.seed, cut.at);
+                let name = format!("failed-{}-{}-{}", spec.filesystem.name(), spec.draw, cut.at);
                 let kept = examine::keep(spec, &image, &told, scene, &name);
                 let kept = kept.inspect_err(|e| remark(format_args!("the image could not be kept: {e}"))).ok();
-                return Ok(Some(Failure { seed: spec.seed, cut: Some(cut), what, kept }));
+                return Ok(Err(Failure { draw: spec.draw, cut: Some(cut), what, kept }));
             }
         }
+        if n == count / 2 && !told.is_empty() {
+            to_go_on = Some(Start { image, told });
+        }
     }
-    Ok(None)
+    Ok(Ok(to_go_on))
 }
 
 fn report(args: &Args, tally: &Tally, time: Duration, failure: Option<&Failure>, out: &mut Output) -> Result<()> {
     let name = args.fs.name();
     let kept = failure.and_then(|f| f.kept.as_ref()).map(|k| k.display().to_string());
     let again = kept.as_ref().map(|kept| format!("ashlar stress power --again {kept} --dir DIR"));
-    let repeat = failure.map(|f| format!("ashlar stress power --fs {name} --images {} --seed {} --dir DIR", args.each, f.seed));
+    let repeat = failure.map(|f| {
+        format!("ashlar stress power --fs {name} --images {} --seed {} --dir DIR", 2 * args.each, f.draw.saturating_sub(1))
+    });
     if out.is_json() {
         return out.object(&json!({
-            "filesystem": name, "images": tally.images, "recordings": tally.recordings, "lives": tally.lives, "kills": tally.kills,
+            "filesystem": name, "images": tally.images, "recordings": tally.recordings, "continued": tally.continued, "lives": tally.lives, "kills": tally.kills,
             "writes": tally.writes, "bytes_written": tally.bytes, "flushes": tally.flushes,
             "commits_found": tally.commits, "commits_lost": tally.lost, "without_database": tally.without,
+            "writes_in_doubt": tally.in_doubt, "images_without_doubt": tally.certain,
             "seconds": time.as_secs_f64(), "seed": args.seed, "failure": failure.map(|f| &f.what),
             "cut": failure.and_then(|f| f.cut).map(|c| c.at), "kept": kept, "again": again, "repeat": repeat,
         }));
     }
     out.line(format_args!("images          {} on {name} in {:.1} s, seed {}", tally.images, time.as_secs_f64(), args.seed))?;
     out.line(format_args!(
-        "recordings      {} of {} lives, {} killed: {} writes, {}, {} flushes",
+        "recordings      {}, {} of them after a power cut; {} lives, {} killed: {} writes, {}, {} flushes",
         tally.recordings,
+        tally.continued,
         tally.lives,
         tally.kills,
         tally.writes,
         crate::units::bytes(tally.bytes),
         tally.flushes
     ))?;
+    let (mean, certain) = (tally.in_doubt as f64 / tally.images.max(1) as f64, tally.certain);
+    out.line(format_args!("in doubt        {mean:.1} writes an image; none in {certain} images"))?;
     out.line(format_args!(
         "commits         {} found, {} begun and not there; {} images from before there was a database",
         tally.commits, tally.lost, tally.without
     ))?;
     if let Some(failure) = failure {
         let at = failure.cut.map_or_else(String::new, |cut| format!(", cut before step {}", cut.at));
-        out.line(format_args!("FAILED          recording {}{at}: {}", failure.seed, failure.what))?;
+        out.line(format_args!("FAILED          recording {}{at}: {}", failure.draw, failure.what))?;
         if let (Some(kept), Some(again)) = (kept, again) {
             out.line(format_args!("kept            {kept}"))?;
             out.line(format_args!("check again     {again}"))?;

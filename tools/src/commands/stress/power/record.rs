@@ -26,9 +26,20 @@ const CHECK_MAX: Duration = Duration::from_secs(180);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spec {
     pub(super) filesystem: FileSystem,
+    /// What commits do, and the sizes of a new database, follow from it.
     pub(super) seed: u64,
+    /// What else happens in this recording.
+    pub(super) draw: u64,
     pub(super) sector: u32,
     pub(super) lie: bool,
+}
+
+/// Where a recording begins.
+pub(super) struct Start {
+    /// An empty file system, or what a power cut has left of an earlier recording.
+    pub(super) image: Image,
+    /// What had been told up to then.
+    pub(super) told: Vec<Event>,
 }
 
 /// A recording, with the first step at which the file system is mounted.
@@ -50,9 +61,10 @@ struct Recorder<'a> {
 }
 
 /// Makes one. An error in the answer is one of the engine: it could not open, or work, or what a killed process left is wrong.
-pub(super) fn record(spec: Spec, empty: Image, scene: &Scene, server: &Server) -> Result<std::result::Result<Recorded, String>> {
+pub(super) fn record(spec: Spec, start: Start, scene: &Scene, server: &Server) -> Result<std::result::Result<Recorded, String>> {
     let at = scene.dir("disk")?;
-    server.record(empty);
+    let goes_on = !start.told.is_empty();
+    server.record(start.image, start.told);
     let device =
         Loop::attach(&server.image(), spec.sector, true).map_err(|e| Error::file("a loop device on", server.image(), e))?;
     let options = spec.filesystem.options();
@@ -60,7 +72,7 @@ pub(super) fn record(spec: Spec, empty: Image, scene: &Scene, server: &Server) -
     place::run("mount", &[&mount[..], &[device.path().as_ref(), at.as_ref()]].concat()).map_err(Error::Usage)?;
     let mounted = server.position();
     let recorder = Recorder { spec, scene, server, db: at.join("db"), next: vec![1; WRITERS], life: 0, kills: 0 };
-    let lived = recorder.lives();
+    let lived = recorder.lives(goes_on);
     let unmounted = place::run("umount", &[at.as_ref()]);
     let (lives, kills) = match lived? {
         Ok(lived) => lived,
@@ -76,11 +88,17 @@ pub(super) fn record(spec: Spec, empty: Image, scene: &Scene, server: &Server) -
 }
 
 impl Recorder<'_> {
-    /// Two to four lives; how many, and how many of them were killed.
-    fn lives(mut self) -> Result<std::result::Result<(u32, u32), String>> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.spec.seed ^ 0x117E5);
-        let lives = rng.random_range(2..=4);
-        while self.life < lives {
+    /// Two to four lives; how many, and how many of them were killed. Where the recording goes on after a power cut, recovery comes first.
+    fn lives(mut self, goes_on: bool) -> Result<std::result::Result<(u32, u32), String>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.spec.draw ^ 0x117E5);
+        if goes_on {
+            self.number_on();
+            if let Err(what) = self.settle()? {
+                return Ok(Err(format!("after a power cut: {what}")));
+            }
+        }
+        let before = self.life;
+        for _ in 0..rng.random_range(2..=4) {
             self.life += 1;
             let end = [End::Close, End::Drop, End::Killed][rng.random_range(0..3)];
             let millis = rng.random_range(50..900);
@@ -89,10 +107,10 @@ impl Recorder<'_> {
                 end => self.lived(end, millis)?,
             };
             if let Err(what) = outcome {
-                return Ok(Err(format!("life {} of recording {}: {what}", self.life, self.spec.seed)));
+                return Ok(Err(format!("life {} of recording {}: {what}", self.life, self.spec.draw)));
             }
         }
-        Ok(Ok((self.life, self.kills)))
+        Ok(Ok((self.life - before, self.kills)))
     }
 
     fn plan(&self, end: End, millis: u64) -> Plan {
@@ -110,8 +128,12 @@ impl Recorder<'_> {
         }
     }
 
+    /// Numbers of lives and commits go on after those that were told.
     fn number_on(&mut self) {
         for event in self.server.told() {
+            if let Event::Opened { life } = event {
+                self.life = self.life.max(life);
+            }
             if let Event::Began { writer, number, .. } = event {
                 let next = &mut self.next[usize::from(writer)];
                 *next = (*next).max(number + 1);
@@ -138,6 +160,11 @@ impl Recorder<'_> {
         }
         self.number_on();
         self.kills += 1;
+        Ok(self.settle()?.map_err(|what| format!("killed: {what}")))
+    }
+
+    /// Checks what a crash has left, on the disk that is recorded; the recording goes on with what has survived.
+    fn settle(&mut self) -> Result<std::result::Result<(), String>> {
         let told = self.server.told();
         match check(&self.plan(End::Drop, 0), &told, &self.scene.file("told"))? {
             Ok(survivors) => {
@@ -146,7 +173,7 @@ impl Recorder<'_> {
                 }
                 Ok(Ok(()))
             }
-            Err(what) => Ok(Err(format!("killed: {what}"))),
+            Err(what) => Ok(Err(what)),
         }
     }
 }

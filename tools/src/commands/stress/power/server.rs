@@ -1,7 +1,8 @@
 //! A small file system in user space with two files: `image`, on which a loop device stands, and `journal`, into which the process at
 //! work tells what it does.
 //!
-//! 1. One thread serves all requests, one after the other: their order is the recording's.
+//! 1. All that comes, and every confirmation before it is sent, is a step of the recording, in one order. Writes and flushes are confirmed
+//!    by a thread of their own, now and then after a while, and in any order: as a disk does that has many requests in its queue.
 //! 2. `image` is opened for direct I/O, so nothing is kept in the page cache above it: what the loop device writes comes here as it is
 //!    written, and what it flushes (`REQ_OP_FLUSH`, which the loop driver makes an `fsync` of its file; it offers no FUA, so that the
 //!    block layer makes a flush of that as well) comes here as `FSYNC`.
@@ -10,11 +11,13 @@
 use super::super::journal::{Event, RECORD};
 use super::image::Image;
 use super::recording::{Recording, Step};
-use ashlar_disk::sync::Mutex;
+use ashlar_disk::sync::{Condvar, Mutex};
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
     OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,11 +31,22 @@ struct Disk {
     image: Image,
     recording: Option<Recording>,
     journal_len: u64,
+    /// What is to be confirmed.
+    queue: Vec<Waiting>,
+    ended: bool,
 }
+
+/// A request to be confirmed, with the number of its step.
+enum Waiting {
+    Write(usize, u32, ReplyWrite),
+    Flush(usize, ReplyEmpty),
+}
+
+type Shared = Arc<(Mutex<Disk>, Condvar)>;
 
 /// The mounted file system; unmounted with the guard.
 pub(super) struct Server {
-    disk: Arc<Mutex<Disk>>,
+    disk: Shared,
     at: PathBuf,
     _session: fuser::BackgroundSession,
 }
@@ -40,7 +54,10 @@ pub(super) struct Server {
 impl Server {
     /// Mounts it in the directory `at`, with an empty disk.
     pub(super) fn start(at: &Path) -> std::io::Result<Server> {
-        let disk = Arc::new(Mutex::new(Disk { image: Image::new(0), recording: None, journal_len: 0 }));
+        let disk = Disk { image: Image::new(0), recording: None, journal_len: 0, queue: Vec::new(), ended: false };
+        let disk: Shared = Arc::new((Mutex::new(disk), Condvar::new()));
+        let theirs = disk.clone();
+        std::thread::Builder::new().name("disk".into()).spawn(move || confirm(&theirs))?;
         let mut config = fuser::Config::default();
         config.mount_options = vec![fuser::MountOption::FSName("ashlar-stress".into())];
         let session = fuser::spawn_mount(Files(disk.clone()), at, &config)?;
@@ -57,38 +74,75 @@ impl Server {
         self.at.join("journal")
     }
 
-    /// Another disk, recorded from now on.
-    pub(super) fn record(&self, image: Image) {
-        let mut disk = self.disk.lock();
-        *disk = Disk { recording: Some(Recording { base: image.clone(), steps: Vec::new() }), image, journal_len: 0 };
+    /// Another disk, recorded from now on; `before` is what was told of the database on it.
+    pub(super) fn record(&self, image: Image, before: Vec<Event>) {
+        let recording = Recording { base: image.clone(), before, steps: Vec::new() };
+        let mut disk = self.disk.0.lock();
+        (disk.recording, disk.image, disk.journal_len) = (Some(recording), image, 0);
     }
 
     /// Adds to what was told.
     pub(super) fn tell(&self, event: Event) {
-        self.disk.lock().step(Step::Told(event));
+        let _ = self.disk.0.lock().step(Step::Told(event));
     }
 
     /// How many steps there are so far.
     pub(super) fn position(&self) -> usize {
-        self.disk.lock().recording.as_ref().map_or(0, |r| r.steps.len())
+        self.disk.0.lock().recording.as_ref().map_or(0, |r| r.steps.len())
     }
 
     /// What was told so far.
     pub(super) fn told(&self) -> Vec<Event> {
-        self.disk.lock().recording.as_ref().map_or_else(Vec::new, |r| r.told_before(r.steps.len()).collect())
+        self.disk.0.lock().recording.as_ref().map_or_else(Vec::new, |r| r.told_before(r.steps.len()))
     }
 
     /// Ends the recording.
     pub(super) fn finish(&self) -> Option<Recording> {
-        self.disk.lock().recording.take()
+        self.disk.0.lock().recording.take()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.disk.0.lock().ended = true;
+        self.disk.1.notify_all();
+    }
+}
+
+/// Confirms what waits, one after the other, until the server ends.
+fn confirm((disk, came): &(Mutex<Disk>, Condvar)) {
+    let mut rng = ChaCha8Rng::seed_from_u64(0xD15C);
+    let mut disk = disk.lock();
+    while !disk.ended {
+        if disk.queue.is_empty() {
+            came.wait_for(&mut disk, Duration::from_secs(1));
+            continue;
+        }
+        // Sometimes more is waited for, so that there is something to choose from.
+        if rng.random_range(0..4) == 0 {
+            came.wait_for(&mut disk, Duration::from_micros(rng.random_range(50..500)));
+        }
+        let chosen = rng.random_range(0..disk.queue.len());
+        // The step comes before whoever waits can know of it.
+        match disk.queue.swap_remove(chosen) {
+            Waiting::Write(step, len, reply) => {
+                disk.step(Step::Written(step));
+                reply.written(len);
+            }
+            Waiting::Flush(step, reply) => {
+                disk.step(Step::Flushed(step));
+                reply.ok();
+            }
+        }
     }
 }
 
 impl Disk {
-    fn step(&mut self, step: Step) {
-        if let Some(recording) = &mut self.recording {
-            recording.steps.push(step);
-        }
+    /// Adds a step; its number.
+    fn step(&mut self, step: Step) -> usize {
+        let Some(recording) = &mut self.recording else { return 0 };
+        recording.steps.push(step);
+        recording.steps.len() - 1
     }
 
     fn attributes(&self, file: INodeNo) -> Option<FileAttr> {
@@ -118,18 +172,20 @@ impl Disk {
         })
     }
 
-    /// Takes what was written; how many bytes, if it can be.
-    fn write(&mut self, file: INodeNo, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        if file == IMAGE {
-            if offset + bytes.len() as u64 > self.image.len() {
-                return Err(Errno::ENOSPC);
-            }
-            self.image.write(offset, bytes);
-            self.step(Step::Write { offset, bytes: bytes.into() });
-            return Ok(());
+    /// Takes what is to be written to the disk.
+    fn write(&mut self, offset: u64, bytes: &[u8], reply: ReplyWrite) {
+        if offset + bytes.len() as u64 > self.image.len() {
+            return reply.error(Errno::ENOSPC);
         }
+        self.image.write(offset, bytes);
+        let step = self.step(Step::Write { offset, bytes: bytes.into() });
+        self.queue.push(Waiting::Write(step, bytes.len() as u32, reply));
+    }
+
+    /// Takes what is told.
+    fn hear(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let (records, rest) = bytes.as_chunks::<RECORD>();
-        if file != JOURNAL || !rest.is_empty() {
+        if !rest.is_empty() {
             return Err(Errno::EINVAL);
         }
         for record in records {
@@ -144,7 +200,7 @@ impl Disk {
 /// Attributes change with every record: nothing is remembered of them.
 const TTL: Duration = Duration::ZERO;
 
-struct Files(Arc<Mutex<Disk>>);
+struct Files(Shared);
 
 impl Filesystem for Files {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
@@ -160,14 +216,14 @@ impl Filesystem for Files {
             Some("journal") if parent == INodeNo::ROOT => JOURNAL,
             _ => return reply.error(Errno::ENOENT),
         };
-        match self.0.lock().attributes(file) {
+        match self.0.0.lock().attributes(file) {
             Some(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.0.lock().attributes(ino) {
+        match self.0.0.lock().attributes(ino) {
             Some(attributes) => reply.attr(&TTL, &attributes),
             None => reply.error(Errno::ENOENT),
         }
@@ -191,7 +247,7 @@ impl Filesystem for Files {
         if ino != IMAGE {
             return reply.error(Errno::EINVAL);
         }
-        let bytes = self.0.lock().image.read(offset, size as usize);
+        let bytes = self.0.0.lock().image.read(offset, size as usize);
         reply.data(&bytes);
     }
 
@@ -207,16 +263,27 @@ impl Filesystem for Files {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.0.lock().write(ino, offset, data) {
-            Ok(()) => reply.written(data.len() as u32),
-            Err(errno) => reply.error(errno),
+        let mut disk = self.0.0.lock();
+        match ino {
+            IMAGE => {
+                disk.write(offset, data, reply);
+                self.0.1.notify_all();
+            }
+            JOURNAL => match disk.hear(data) {
+                Ok(()) => reply.written(data.len() as u32),
+                Err(errno) => reply.error(errno),
+            },
+            _ => reply.error(Errno::EINVAL),
         }
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        if ino == IMAGE {
-            self.0.lock().step(Step::Flush);
+        if ino != IMAGE {
+            return reply.ok();
         }
-        reply.ok();
+        let mut disk = self.0.0.lock();
+        let step = disk.step(Step::Flush);
+        disk.queue.push(Waiting::Flush(step, reply));
+        self.0.1.notify_all();
     }
 }
