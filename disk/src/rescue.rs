@@ -153,8 +153,7 @@ mod tests {
     #[test]
     fn bad_sectors_cost_their_blocks_alone() {
         let fs = Sim::new(SimOptions::new(1)).fs();
-        let how =
-            OpenHow { access: Access::ReadWrite, create: Create::New, mode: IoMode::Direct, block: BlockSize::MIN };
+        let how = OpenHow { access: Access::ReadWrite, create: Create::New, mode: IoMode::Direct, block: BlockSize::MIN };
         let file = fs.open(Path::new("/f"), &how).unwrap();
         let mut content = AlignedBuf::zeroed(40 * 4096);
         for (i, byte) in content.iter_mut().enumerate() {

@@ -77,12 +77,7 @@ impl Found {
     }
 
     /// Adds what these pointers name: those of the map, or of a bulk load in the log.
-    pub(super) fn add_named(
-        &mut self,
-        blocks: &mut Blocks,
-        named: &[(BlockPtr, PageId)],
-        teller: &mut Teller<'_>,
-    ) -> Result<()> {
+    pub(super) fn add_named(&mut self, blocks: &mut Blocks, named: &[(BlockPtr, PageId)], teller: &mut Teller<'_>) -> Result<()> {
         for (done, &(at, page)) in named.iter().enumerate() {
             if done % 64 == 0 {
                 teller.progress(Stage::Looking, at.address() * blocks.block.bytes() as u64, blocks.reader.whole_len());

@@ -89,12 +89,7 @@ impl Leaf {
             page: get_u64(payload, 0),
             lower: item.key,
             upper: (flags & 4 != 0).then(|| payload[37..].to_vec()),
-            age: Age {
-                named: flags & 1 != 0,
-                incarnation: (write_number >> 40) as u32,
-                lsn: get_u64(payload, 8),
-                write_number,
-            },
+            age: Age { named: flags & 1 != 0, incarnation: (write_number >> 40) as u32, lsn: get_u64(payload, 8), write_number },
             place: Place { address: get_u64(payload, 24), blocks: get_u32(payload, 32) },
             superseded: flags & 2 != 0,
         }
@@ -121,7 +116,8 @@ mod tests {
 
     #[test]
     fn leaves_come_back_from_items() {
-        for (upper, named, superseded) in [(None, false, true), (Some(Vec::new()), true, false), (Some(vec![7; 900]), true, true)] {
+        for (upper, named, superseded) in [(None, false, true), (Some(Vec::new()), true, false), (Some(vec![7; 900]), true, true)]
+        {
             let age = Age { named, incarnation: 5, lsn: u64::MAX, write_number: 5 << 40 | 77 };
             let place = Place { address: 1 << 37, blocks: 16 };
             let leaf = Leaf { tree: 9, page: 3, lower: vec![1, 2], upper, age, place, superseded };

@@ -44,10 +44,21 @@ pub(super) struct RangeRemoved {
 /// A keyspace that comes, goes, or gets another tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Whole {
-    Created { tree: u64, name: String },
-    Dropped { tree: u64, name: String },
+    Created {
+        tree: u64,
+        name: String,
+    },
+    Dropped {
+        tree: u64,
+        name: String,
+    },
     /// `is_empty`: the new tree is; else it was bulk-loaded.
-    Exchanged { tree: u64, new_tree: u64, is_empty: bool, name: String },
+    Exchanged {
+        tree: u64,
+        new_tree: u64,
+        is_empty: bool,
+        name: String,
+    },
 }
 
 /// What the log says.
@@ -80,7 +91,13 @@ pub(super) struct Reading {
 
 impl Reading {
     /// Reads the log, and tells of what is wrong with it.
-    pub(super) fn read(&self, geometry: &Geometry, blocks: &Blocks, scratch: &Scratch, teller: &mut Teller<'_>) -> Result<Logged> {
+    pub(super) fn read(
+        &self,
+        geometry: &Geometry,
+        blocks: &Blocks,
+        scratch: &Scratch,
+        teller: &mut Teller<'_>,
+    ) -> Result<Logged> {
         let mut logged = Logged {
             points: scratch.sorter("log"),
             ranges: BTreeMap::new(),
@@ -280,7 +297,9 @@ impl Logged {
                 self.ranges.entry(tree.0).or_default().push(RangeRemoved { moment, from: own(from), to: own(to) });
                 return Ok(());
             }
-            Operation::Put { .. } | Operation::PutBlob { .. } | Operation::Delete { .. } => return self.add_point(moment, &operation),
+            Operation::Put { .. } | Operation::PutBlob { .. } | Operation::Delete { .. } => {
+                return self.add_point(moment, &operation);
+            }
         };
         self.whole.push((moment, whole));
         Ok(())

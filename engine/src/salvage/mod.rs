@@ -174,7 +174,10 @@ fn check_free(fs: &dyn Fs, into: &Path) -> Result<()> {
     if fs.exists(&into.join(DATA))? {
         return Err(Error::AlreadyExists { path: into.to_owned() });
     }
-    Err(Error::NotADatabase { path: into.to_owned(), reason: "it is not empty: the new database needs a directory of its own".into() })
+    Err(Error::NotADatabase {
+        path: into.to_owned(),
+        reason: "it is not empty: the new database needs a directory of its own".into(),
+    })
 }
 
 /// What was found of the damaged database.
@@ -247,9 +250,9 @@ impl Run<'_, '_> {
         let Gathered { mut found, logged, places, over_checkpoint } = gathered;
         self.doubts(&logged, over_checkpoint);
         let leaves = std::mem::replace(&mut found.leaves, self.scratch.sorter("none"));
-        let (mut leaves, mut points) = (leaves.sorted()?, logged.points.sorted()?);
-        let mut names = self.names(&mut leaves)?;
-        names.apply(&logged.whole, |age, moment| is_newer(over_checkpoint, age, moment));
+        let mut leaves = leaves.sorted()?;
+        let names = self.names(&mut leaves, &logged, over_checkpoint)?;
+        let mut points = logged.points.sorted()?;
         let mut writer = Writer::new(db, |name| names.has(name))?;
         let mut rebuild = Rebuild {
             blocks: &mut self.blocks,
@@ -281,9 +284,9 @@ impl Run<'_, '_> {
         writer.finish()
     }
 
-    /// The catalog, from its leaves.
-    fn names(&mut self, leaves: &mut Sorted) -> Result<Names> {
-        let mut names = Names::default();
+    /// The catalog, from its leaves, and what the log says on top.
+    fn names(&mut self, leaves: &mut Sorted, logged: &Logged, over_checkpoint: bool) -> Result<Names> {
+        let mut names = Names::new(crate::btree::limits(self.geometry.page_size).key_max);
         while leaves.peek().is_some_and(|item| item.number < CATALOG_TREE.0) {
             leaves.next()?;
         }
@@ -306,6 +309,7 @@ impl Run<'_, '_> {
                 }
             }
         }
+        names.apply(&logged.whole, |age, moment| is_newer(over_checkpoint, age, moment));
         for fault in std::mem::take(&mut names.faults) {
             names.is_incomplete = true;
             self.teller.find(Finding { tree: Some(CATALOG_TREE.0), ..Finding::new(FindingKind::Keyspace, fault) });

@@ -58,9 +58,17 @@ struct Making<'a> {
 /// What a key holds after all.
 enum Holds {
     Nothing,
-    /// What a leaf's cell names.
-    Cell(u8, Vec<u8>),
+    /// What a leaf's cell names; or, where that was not written yet, what the operation left that the leaf has applied last.
+    Cell(u8, Vec<u8>, Option<Vec<u8>>),
     Value(Fetched),
+}
+
+/// What the log says of a key: of the operations that are newer than its leaf the last, and of the others.
+#[derive(Default)]
+struct LoggedKey {
+    key: Vec<u8>,
+    newer: Option<(Moment, Vec<u8>)>,
+    older: Option<Vec<u8>>,
 }
 
 /// Whether an operation is newer than a leaf of that age.
@@ -225,16 +233,16 @@ impl Rebuild<'_, '_> {
             }
             making.held += 1;
             self.logged_below(Some(&key), stretch, age, &ranges, making)?;
-            let operation = match self.logged_key(making.plan.tree) {
-                Some(logged) if logged == key => self.take_logged(making.plan.tree, age)?.1,
-                _ => None,
+            let logged = match self.logged_key(making.plan.tree) {
+                Some(logged) if logged == key => self.take_logged(making.plan.tree, age)?,
+                _ => LoggedKey::default(),
             };
-            let holds = match resolve(&key, operation, &ranges) {
+            let holds = match resolve(&key, logged.newer, &ranges) {
                 Some(holds) => {
                     self.acquit(making.plan.tree, kind, bytes);
                     holds
                 }
-                None => Holds::Cell(kind, bytes.to_vec()),
+                None => Holds::Cell(kind, bytes.to_vec(), logged.older),
             };
             self.put(&key, holds, stretch, making)?;
         }
@@ -254,9 +262,9 @@ impl Rebuild<'_, '_> {
             if key.is_some_and(|key| logged >= key) || !stretch.ends_above(logged) {
                 break;
             }
-            let (logged, operation) = self.take_logged(making.plan.tree, age)?;
-            let holds = resolve(&logged, operation, ranges).unwrap_or(Holds::Nothing);
-            self.put(&logged, holds, stretch, making)?;
+            let logged = self.take_logged(making.plan.tree, age)?;
+            let holds = resolve(&logged.key, logged.newer, ranges).unwrap_or(Holds::Nothing);
+            self.put(&logged.key, holds, stretch, making)?;
         }
         Ok(())
     }
@@ -266,31 +274,35 @@ impl Rebuild<'_, '_> {
         self.points.peek().filter(|item| item.number == tree).map(|item| &item.key[..])
     }
 
-    /// Takes all that the log says of the next key; of that the last that is newer than the leaf.
-    fn take_logged(&mut self, tree: u64, age: Option<Age>) -> Result<(Vec<u8>, Option<(Moment, Vec<u8>)>)> {
-        let key = self.logged_key(tree).map(<[u8]>::to_vec).unwrap_or_default();
-        let mut last = None;
-        while self.logged_key(tree).is_some_and(|logged| logged == key) {
+    /// Takes all that the log says of the next key.
+    fn take_logged(&mut self, tree: u64, age: Option<Age>) -> Result<LoggedKey> {
+        let mut logged = LoggedKey { key: self.logged_key(tree).map(<[u8]>::to_vec).unwrap_or_default(), ..LoggedKey::default() };
+        while self.logged_key(tree).is_some_and(|key| key == logged.key) {
             let Some(item) = self.points.next()? else { break };
             let [lsn, index, incarnation] = item.order;
             let moment = Moment { lsn, index, incarnation: incarnation as u32 };
             if is_newer(self.over_checkpoint, age, moment) {
-                last = Some((moment, item.payload));
+                logged.newer = Some((moment, item.payload));
+            } else {
+                logged.older = Some(item.payload);
             }
         }
-        Ok((key, last))
+        Ok(logged)
     }
 
     fn put(&mut self, key: &[u8], holds: Holds, stretch: &Stretch, making: &mut Making<'_>) -> Result<()> {
         let fetched = match holds {
             Holds::Nothing => return Ok(()),
             Holds::Value(value) => Ok(value),
-            Holds::Cell(kind, bytes) => {
+            Holds::Cell(kind, bytes, logged) => {
                 let fetched = self.places.fetch(self.blocks, making.plan.tree, kind, &bytes);
                 if let Ok(Fetched::Runs(blob)) = &fetched {
                     self.acquit_runs(blob);
                 }
-                fetched
+                match (fetched, logged.as_deref().map(left_by)) {
+                    (Err(_), Some(Holds::Value(value))) => Ok(value),
+                    (fetched, _) => fetched,
+                }
             }
         };
         let value = match fetched {
@@ -350,13 +362,13 @@ impl Rebuild<'_, '_> {
 fn resolve(key: &[u8], operation: Option<(Moment, Vec<u8>)>, ranges: &[&RangeRemoved]) -> Option<Holds> {
     let removed = ranges.iter().filter(|range| range.covers(key)).map(|range| range.moment).max();
     match operation {
-        Some((moment, record)) if removed.is_none_or(|removed| removed < moment) => Some(holds(&record)),
+        Some((moment, record)) if removed.is_none_or(|removed| removed < moment) => Some(left_by(&record)),
         _ => removed.map(|_| Holds::Nothing),
     }
 }
 
 /// What a point operation leaves in its key. Its record is one of our own.
-fn holds(record: &[u8]) -> Holds {
+fn left_by(record: &[u8]) -> Holds {
     match record::read(record, 0).as_deref() {
         Ok([Operation::Put { value, .. }]) => Holds::Value(Fetched::Bytes(value.to_vec())),
         Ok([Operation::PutBlob { blob, .. }]) => {

@@ -65,7 +65,14 @@ impl Scratch {
     /// A sorter whose file, if it needs one, has this name.
     pub(super) fn sorter(&self, name: &str) -> Sorter {
         let path = self.dir.join(format!("{name}.salvage.tmp"));
-        Sorter { scratch: self.clone(), spill: Spill { fs: self.fs.clone(), path, file: None }, runs: Vec::new(), items: Vec::new(), size: 0, count: 0 }
+        Sorter {
+            scratch: self.clone(),
+            spill: Spill { fs: self.fs.clone(), path, file: None },
+            runs: Vec::new(),
+            items: Vec::new(),
+            size: 0,
+            count: 0,
+        }
     }
 }
 
@@ -150,7 +157,15 @@ impl Sorter {
         if self.runs.is_empty() {
             self.items.sort_unstable_by(|a, b| b.cmp(a));
             let next = self.items.pop();
-            return Ok(Sorted { memory: self.items, runs: Vec::new(), heap: BinaryHeap::new(), next, count: self.count, taken: 0, _spill: self.spill });
+            return Ok(Sorted {
+                memory: self.items,
+                runs: Vec::new(),
+                heap: BinaryHeap::new(),
+                next,
+                count: self.count,
+                taken: 0,
+                _spill: self.spill,
+            });
         }
         if !self.items.is_empty() {
             self.write_run()?;

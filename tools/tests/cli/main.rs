@@ -10,4 +10,5 @@ mod dump_load;
 mod inspect;
 mod pages;
 mod peers;
+mod salvage;
 mod scan;
