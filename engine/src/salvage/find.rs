@@ -42,7 +42,7 @@ pub(super) struct Found {
     /// Pages right above leaves, which say what a damaged one held; with the map alone.
     pub(super) parents: Vec<(PageId, BlockPtr)>,
     /// What the map names and is no whole page: damaged pages, and short runs of large values.
-    pub(super) suspects: BTreeMap<PageId, (BlockPtr, String)>,
+    pub(super) suspects: BTreeMap<PageId, BlockPtr>,
     /// Where overflow pages stand of which the map says nothing.
     pub(super) overflow: Vec<OverflowPlace>,
     /// Whether something else that is whole stands where the map names a page.
@@ -90,7 +90,7 @@ impl Found {
                 Ok(bytes) => self.add_page(page, at, &bytes)?,
                 Err(missing) => {
                     self.reused |= matches!(missing, Missing::Reused(_));
-                    self.suspects.insert(page, (at, missing.text().to_owned()));
+                    self.suspects.insert(page, at);
                 }
             }
         }
@@ -102,7 +102,7 @@ impl Found {
             Some(PageKind::Leaf | PageKind::Inner) => {}
             Some(PageKind::Overflow) => return Ok(()),
             Some(PageKind::Map) | None => {
-                self.suspects.insert(page, (at, "it is no page of a tree".into()));
+                self.suspects.insert(page, at);
                 return Ok(());
             }
         }
@@ -114,10 +114,21 @@ impl Found {
                 }
                 Ok(())
             }
-            Err(what) => {
-                self.suspects.insert(page, (at, what.to_owned()));
+            Err(_) => {
+                self.suspects.insert(page, at);
                 Ok(())
             }
+        }
+    }
+
+    /// What is wrong with a page that the map names, asked once more.
+    pub(super) fn fault(blocks: &mut Blocks, page: PageId, at: BlockPtr) -> String {
+        match blocks.page(page, at) {
+            Err(missing) => missing.text().to_owned(),
+            Ok(bytes) => match LonePage::open(&bytes) {
+                Err(what) => what.to_owned(),
+                Ok(_) => "it could not be read before, and can be now".into(),
+            },
         }
     }
 

@@ -184,13 +184,13 @@ fn summary(report: &Report, out: &mut Output) -> Result<()> {
         if let Some(before) = keyspace.in_checkpoint {
             line += &format!(" (the checkpoint had {})", count(before));
         }
-        for (number, what) in [
-            (keyspace.values_lost, "lost by their values"),
-            (keyspace.ranges_lost, "stretches of keys lost"),
-            (keyspace.older, "from older images"),
+        for (number, one, many) in [
+            (keyspace.values_lost, "lost by its value", "lost by their values"),
+            (keyspace.ranges_lost, "stretch of keys lost", "stretches of keys lost"),
+            (keyspace.older, "from an older image", "from older images"),
         ] {
             if number > 0 {
-                line += &format!(", {} {what}", count(number));
+                line += &format!(", {}", counted(number, one, many));
             }
         }
         out.line(line)?;
