@@ -1,5 +1,6 @@
 //! What the tests of salvage share: histories of databases, a reader of checkpoints, and ways to wreck files.
 
+mod cases;
 mod checkpoint;
 mod history;
 mod scratched;
