@@ -1,7 +1,7 @@
 //! The command line: which commands there are, and the options that several share.
 
 use crate::bench;
-use crate::commands::{compact, del, dump, get, load, probe, put, scan, stat, stress, verify, wal};
+use crate::commands::{compact, del, dump, get, load, probe, put, salvage, scan, stat, stress, verify, wal};
 use crate::error::{Outcome, Result};
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
@@ -33,6 +33,7 @@ enum Command {
     Stat(stat::Args),
     Compact(compact::Args),
     Verify(verify::Args),
+    Salvage(salvage::Args),
     Wal(wal::Args),
     Bench(bench::Args),
     Stress(stress::Args),
@@ -53,6 +54,7 @@ impl Cli {
             Command::Stat(args) => stat::run(args, &mut out),
             Command::Compact(args) => compact::run(args, &mut out),
             Command::Verify(args) => verify::run(args, &mut out),
+            Command::Salvage(args) => salvage::run(args, &mut out),
             Command::Wal(args) => wal::run(args, &mut out),
             Command::Bench(args) => bench::run(args, &mut out),
             Command::Stress(args) => stress::run(args, &mut out),

@@ -51,8 +51,13 @@ impl Progress {
 
     /// As far as a walk says.
     pub(crate) fn reach(&mut self, walk: ashlardb::verify::Progress) {
-        self.total = Some(walk.total);
-        self.done = walk.done;
+        self.at(walk.done, walk.total);
+    }
+
+    /// At this of so many steps.
+    pub(crate) fn at(&mut self, done: u64, total: u64) {
+        self.total = Some(total);
+        self.done = done;
         self.show();
     }
 

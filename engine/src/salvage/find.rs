@@ -42,7 +42,7 @@ pub(super) struct Found {
     /// Pages right above leaves, which say what a damaged one held; with the map alone.
     pub(super) parents: Vec<(PageId, BlockPtr)>,
     /// What the map names and is no whole page: damaged pages, and short runs of large values.
-    pub(super) suspects: BTreeMap<PageId, (BlockPtr, String)>,
+    pub(super) suspects: BTreeMap<PageId, BlockPtr>,
     /// Where overflow pages stand of which the map says nothing.
     pub(super) overflow: Vec<OverflowPlace>,
     /// Whether something else that is whole stands where the map names a page.
@@ -90,7 +90,7 @@ impl Found {
                 Ok(bytes) => self.add_page(page, at, &bytes)?,
                 Err(missing) => {
                     self.reused |= matches!(missing, Missing::Reused(_));
-                    self.suspects.insert(page, (at, missing.text().to_owned()));
+                    self.suspects.insert(page, at);
                 }
             }
         }
@@ -102,7 +102,7 @@ impl Found {
             Some(PageKind::Leaf | PageKind::Inner) => {}
             Some(PageKind::Overflow) => return Ok(()),
             Some(PageKind::Map) | None => {
-                self.suspects.insert(page, (at, "it is no page of a tree".into()));
+                self.suspects.insert(page, at);
                 return Ok(());
             }
         }
@@ -114,10 +114,21 @@ impl Found {
                 }
                 Ok(())
             }
-            Err(what) => {
-                self.suspects.insert(page, (at, what.to_owned()));
+            Err(_) => {
+                self.suspects.insert(page, at);
                 Ok(())
             }
+        }
+    }
+
+    /// What is wrong with a page that the map names, asked once more.
+    pub(super) fn fault(blocks: &mut Blocks, page: PageId, at: BlockPtr) -> String {
+        match blocks.page(page, at) {
+            Err(missing) => missing.text().to_owned(),
+            Ok(bytes) => match LonePage::open(&bytes) {
+                Err(what) => what.to_owned(),
+                Ok(_) => "it could not be read before, and can be now".into(),
+            },
         }
     }
 
@@ -232,4 +243,55 @@ fn leaf_of(item: Item) -> Option<Leaf> {
     let (key, payload) = rest.split_at_checked(get_u32(&item.payload, 8) as usize)?;
     let item = Item { number: get_u64(&item.payload, 0), key: key.to_vec(), order: [0; 3], payload: payload.to_vec() };
     Some(Leaf::from_item(item))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ashlar_disk::sim::{Sim, SimOptions};
+    use ashlar_disk::{BlockSize, Fs, IoMode};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn leaf(lower: &[u8], upper: &[u8], lsn: u64) -> Leaf {
+        let age = Age { named: false, incarnation: 1, lsn, write_number: 1 << 40 | lsn };
+        let place = Place { address: lsn, blocks: 1 };
+        Leaf { tree: 2, page: 5, lower: lower.to_vec(), upper: Some(upper.to_vec()), age, place, superseded: false }
+    }
+
+    /// What is kept of a page's images: LSN, and whether it is marked.
+    fn kept(group: Vec<Option<Leaf>>) -> Vec<(u64, bool)> {
+        let fs: Arc<dyn Fs> = Sim::new(SimOptions::new(1)).fs();
+        let mut found = Found::new(&Scratch::new(&fs, Path::new("/"), IoMode::Direct, BlockSize::MIN));
+        found.add_group(group).unwrap();
+        let mut sorted = found.leaves.sorted().unwrap();
+        let mut kept = Vec::new();
+        while let Some(item) = sorted.next().unwrap() {
+            let leaf = Leaf::from_item(item);
+            kept.push((leaf.age.lsn, leaf.superseded));
+        }
+        kept.sort_unstable();
+        kept
+    }
+
+    #[test]
+    fn of_a_page_older_images_are_kept_for_keys_that_the_newest_has_not() {
+        let (old, half, new) = (leaf(b"a", b"z", 10), leaf(b"a", b"m", 20), leaf(b"a", b"m", 30));
+        assert_eq!(kept(vec![Some(old.clone())]), [(10, false)]);
+        // The page was split, and its right half is elsewhere, or nowhere.
+        assert_eq!(kept(vec![Some(old.clone()), Some(half.clone()), Some(new)]), [(10, true), (30, false)]);
+        // It was joined again: nothing older is needed.
+        assert_eq!(kept(vec![Some(old.clone()), Some(half), Some(leaf(b"a", b"z", 40))]), [(40, false)]);
+        // It is something else by now.
+        assert_eq!(kept(vec![Some(old), None]), [(10, true)]);
+    }
+
+    #[test]
+    fn what_is_void_or_newer_than_the_checkpoint_is_not_admitted() {
+        let age = |incarnation, lsn| Age { named: false, incarnation, lsn, write_number: 0 };
+        let admit = Admit { lsn_max: Some(2000), turns: [(2, 1000), (3, 1500)].into() };
+        let admitted = |incarnation, lsn| admit.admits(age(incarnation, lsn));
+        assert!(admitted(1, 1000) && admitted(2, 1500) && admitted(3, 2000));
+        assert!(!admitted(1, 1001) && !admitted(2, 1501) && !admitted(1, 1501) && !admitted(3, 2001));
+    }
 }

@@ -5,7 +5,8 @@
 //! 3. *The leaves* (`find`): through the map, or by looking at every block; sorted by tree and key as well (`leaf`, `sorter`).
 //! 4. *The catalog* (`names`): which trees are keyspaces.
 //! 5. *Each keyspace* (`rebuild`): for each stretch of keys the newest leaf that covers it (`sweep`), its entries, their values
-//!    (`values`), and on top what the log says of those keys; into the new database (`writer`) in the order of keys.
+//!    (`values`), and on top what the log says of those keys (`resolve`); into the new database (`writer`) in the order of keys.
+//! 6. *The report* (`report`, `verdict`).
 //!
 //! Invariants:
 //! 1. Nothing is written to the damaged database. It is locked as for a read-only open, so nobody changes it meanwhile.
@@ -14,7 +15,8 @@
 //! 3. What is brought over is the last state that was confirmed, or the report says where it may not be.
 //! 4. No content of any file panics or is an error: errors are those of the new database, and of the damaged one's being no database,
 //!    locked, of an unknown format, or nothing at all.
-//! 5. Memory does not grow with the data but for some 32 bytes a page: the map, or the overflow pages that were found.
+//! 5. Memory grows with the data by 24 bytes a page that the map names, or 40 bytes an overflow page that was found; what is larger is
+//!    sorted in files.
 
 mod find;
 mod geometry;
@@ -25,9 +27,11 @@ mod names;
 mod pages;
 mod rebuild;
 mod report;
+mod resolve;
 mod sorter;
 mod sweep;
 mod values;
+mod verdict;
 mod writer;
 
 pub use report::{
@@ -47,8 +51,9 @@ use log::{Logged, Reading};
 use map::FoundMap;
 use names::{Fate, Names};
 use pages::Blocks;
-use rebuild::{Plan, Rebuild, is_newer};
+use rebuild::{Plan, Rebuild};
 use report::Teller;
+use resolve::is_newer;
 use sorter::{Scratch, Sorted};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -250,9 +255,9 @@ impl Run<'_, '_> {
         let Gathered { mut found, logged, places, over_checkpoint } = gathered;
         self.doubts(&logged, over_checkpoint);
         let leaves = std::mem::replace(&mut found.leaves, self.scratch.sorter("none"));
-        let (mut leaves, mut points) = (leaves.sorted()?, logged.points.sorted()?);
-        let mut names = self.names(&mut leaves)?;
-        names.apply(&logged.whole, |age, moment| is_newer(over_checkpoint, age, moment));
+        let mut leaves = leaves.sorted()?;
+        let names = self.names(&mut leaves, &logged, over_checkpoint)?;
+        let mut points = logged.points.sorted()?;
         let mut writer = Writer::new(db, |name| names.has(name))?;
         let mut rebuild = Rebuild {
             blocks: &mut self.blocks,
@@ -284,9 +289,9 @@ impl Run<'_, '_> {
         writer.finish()
     }
 
-    /// The catalog, from its leaves.
-    fn names(&mut self, leaves: &mut Sorted) -> Result<Names> {
-        let mut names = Names::default();
+    /// The catalog, from its leaves, and what the log says on top.
+    fn names(&mut self, leaves: &mut Sorted, logged: &Logged, over_checkpoint: bool) -> Result<Names> {
+        let mut names = Names::new(crate::btree::limits(self.geometry.page_size).key_max);
         while leaves.peek().is_some_and(|item| item.number < CATALOG_TREE.0) {
             leaves.next()?;
         }
@@ -296,7 +301,11 @@ impl Run<'_, '_> {
             let page = stretch.leaf.as_ref().and_then(|leaf| Some((leaf.age, self.blocks.page_at(leaf.place).ok()?)));
             let node = page.as_ref().and_then(|(age, page)| Some((*age, LonePage::open(page).ok()?)));
             match (node, &stretch.leaf) {
-                (Some((age, node)), _) => names.add(&node, &stretch.from, stretch.to.as_deref(), age),
+                (Some((age, node)), _) => {
+                    // An image that no map names may not be the catalog's newest.
+                    names.is_incomplete |= !age.named;
+                    names.add(&node, &stretch.from, stretch.to.as_deref(), age);
+                }
                 (None, Some(_)) => sweep.without(stretch),
                 // Before its first checkpoint a database has no catalog.
                 (None, None) if is_new && self.teller.report.evidence == Evidence::Map => {}
@@ -309,83 +318,12 @@ impl Run<'_, '_> {
                 }
             }
         }
+        names.apply(&logged.whole, |age, moment| is_newer(over_checkpoint, age, moment));
         for fault in std::mem::take(&mut names.faults) {
             names.is_incomplete = true;
             self.teller.find(Finding { tree: Some(CATALOG_TREE.0), ..Finding::new(FindingKind::Keyspace, fault) });
         }
         Ok(names)
-    }
-
-    /// What may be another state than the last that was confirmed.
-    fn doubts(&mut self, logged: &Logged, over_checkpoint: bool) {
-        let report = &mut self.teller.report;
-        if over_checkpoint && report.superblock == SuperblockState::MaybeOlder {
-            report.doubt(
-                "one slot of the superblock is lost, and a newer checkpoint may have stood there: but all that the other one names is \
-                 still its own, and the log leads on from it",
-            );
-        }
-        match report.evidence {
-            Evidence::Map => {}
-            Evidence::MapInPart => report.doubt(
-                "for pages that the page map says nothing of any more the newest images were taken that are not newer than the \
-                 checkpoint: where the newest is damaged, what an older one holds may come back, deleted keys among it, and so may \
-                 commits that an earlier crash took back",
-            ),
-            Evidence::Scan => report.doubt(
-                "without a checkpoint the newest whole image counts for each key: the keyspaces are not as of one moment, transactions \
-                 may be there in part; where the newest image is damaged, what an older one holds may come back, deleted keys among \
-                 it, and so may commits that were never confirmed",
-            ),
-        }
-        let last = report.log.last.or(report.checkpoint_lsn).unwrap_or(0);
-        if over_checkpoint && !logged.is_sound && !self.salvage.past_gaps {
-            report.doubt(format!(
-                "the log can't be followed to its end: the keyspaces are as of LSN {last}; what was committed behind it is not here"
-            ));
-        } else if over_checkpoint && !logged.is_sound {
-            report.doubt(format!(
-                "the log has gaps: what was committed within them is not here, what was committed behind them, up to LSN {last}, is"
-            ));
-        } else if !over_checkpoint && report.log.applied == 0 {
-            report.doubt("no commit of the log could be read: what it held that no leaf has is not here");
-        } else if report.log.gaps > 0 {
-            report.doubt("the log has gaps: what was committed within them may not be here");
-        }
-    }
-
-    /// Pages that the map names and that are not whole, with what the pages above them say.
-    fn suspects(&mut self, found: &Found, names: &Names, over_checkpoint: bool) {
-        if self.teller.report.evidence == Evidence::Scan || found.suspects.is_empty() {
-            return;
-        }
-        let mut known = std::collections::BTreeMap::new();
-        for &(page, at) in &found.parents {
-            let Ok(bytes) = self.blocks.page(page, at) else { continue };
-            let Ok(node) = LonePage::open(&bytes) else { continue };
-            for index in (0..node.count()).filter(|&index| found.suspects.contains_key(&node.child(index))) {
-                let (mut lower, mut upper) = (Vec::new(), Vec::new());
-                let ends = index + 1 < node.count() && node.key_into(index + 1, &mut upper).is_ok();
-                if node.key_into(index, &mut lower).is_ok() {
-                    let upper = if ends { Some(upper) } else { node.upper().map(<[u8]>::to_vec) };
-                    known.insert(node.child(index), (node.tree().0, lower, upper));
-                }
-            }
-        }
-        for (&page, (at, what)) in &found.suspects {
-            let mut finding = Finding::new(FindingKind::Page, what.clone());
-            finding.file = Some(self.blocks.reader.file().path().to_owned());
-            finding.blocks = Some((at.address(), u64::from(at.blocks())));
-            finding.page = Some(page.0);
-            if let Some((tree, lower, upper)) = known.remove(&page) {
-                finding.tree = Some(tree);
-                finding.range = Some((lower, upper));
-                if let Fate::Keyspace(name, _) = names.fate(tree, over_checkpoint) {
-                    finding.keyspace = Some(name);
-                }
-            }
-            self.teller.find(finding);
-        }
     }
 }
 

@@ -32,8 +32,10 @@ pub(super) struct Names {
     covered: Vec<(Vec<u8>, Option<Vec<u8>>, Age)>,
     /// Something of the catalog is missing.
     pub(super) is_incomplete: bool,
-    /// Entries that don't decode.
+    /// Entries that don't decode, or that name what can't be a name.
     pub(super) faults: Vec<String>,
+    /// The longest key possible.
+    key_max: usize,
 }
 
 /// What becomes of a tree.
@@ -48,6 +50,20 @@ pub(super) enum Fate {
 }
 
 impl Names {
+    /// Of a database with keys of at most so many bytes.
+    pub(super) fn new(key_max: usize) -> Names {
+        Names { key_max, ..Names::default() }
+    }
+
+    fn add_name(&mut self, name: &str, tree: u64, len: Option<u64>) {
+        match catalog::check_name(name, self.key_max) {
+            Ok(()) => {
+                self.names.insert(name.to_owned(), Named { tree, len });
+            }
+            Err(e) => self.faults.push(e.to_string()),
+        }
+    }
+
     /// Takes what a leaf of the catalog has from `from` on and below `to`.
     pub(super) fn add(&mut self, page: &LonePage<'_>, from: &[u8], to: Option<&[u8]>, age: Age) {
         let mut key = Vec::new();
@@ -59,7 +75,7 @@ impl Names {
             match catalog::decode(&key, value, 0) {
                 Ok(Entry::Keyspace(state)) => {
                     if let Ok(tree) = state.tree() {
-                        self.names.insert(state.name.clone(), Named { tree: tree.id.0, len: Some(state.len.load(Relaxed)) });
+                        self.add_name(&state.name, tree.id.0, Some(state.len.load(Relaxed)));
                     }
                 }
                 Ok(Entry::Dropped(tree)) => {
@@ -95,12 +111,8 @@ impl Names {
                 continue;
             }
             match operation {
-                Whole::Created { tree, name } => {
-                    self.names.insert(name.clone(), Named { tree: *tree, len: None });
-                }
-                Whole::Exchanged { new_tree, name, .. } => {
-                    self.names.insert(name.clone(), Named { tree: *new_tree, len: None });
-                }
+                Whole::Created { tree, name } => self.add_name(name, *tree, None),
+                Whole::Exchanged { new_tree, name, .. } => self.add_name(name, *new_tree, None),
                 Whole::Dropped { tree, name } => {
                     if self.names.get(name).is_some_and(|named| named.tree == *tree) {
                         self.names.remove(name);

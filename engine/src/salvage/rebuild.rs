@@ -8,16 +8,15 @@ use super::leaf::{Age, Leaf};
 use super::log::{Moment, RangeRemoved};
 use super::pages::Blocks;
 use super::report::{Evidence, Finding, FindingKind, KeyspaceReport, Stage, Teller};
+use super::resolve::{Holds, LoggedKey, is_newer, left_by, overlaps, resolve};
 use super::sorter::Sorted;
 use super::sweep::{Stretch, Sweep};
 use super::values::{Fetched, Places};
 use super::writer::{NotPut, Writer};
 use crate::btree::LonePage;
-use crate::commit::record::{self, Operation};
 use crate::error::Result;
 use crate::keyspace::Keyspace;
-use crate::value::cell::{self, StoredBlob, StoredRun};
-use std::ops::Bound;
+use crate::value::cell::{self, StoredBlob};
 
 /// What all keyspaces are made from.
 pub(super) struct Rebuild<'a, 't> {
@@ -53,20 +52,6 @@ struct Making<'a> {
     held: u64,
     /// A stretch that comes from older images, not yet told.
     older: Option<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-/// What a key holds after all.
-enum Holds {
-    Nothing,
-    /// What a leaf's cell names.
-    Cell(u8, Vec<u8>),
-    Value(Fetched),
-}
-
-/// Whether an operation is newer than a leaf of that age.
-pub(super) fn is_newer(over_checkpoint: bool, age: Option<Age>, moment: Moment) -> bool {
-    let newer_than = |age: Age| moment.incarnation > age.incarnation || moment.lsn >= age.lsn;
-    over_checkpoint || age.is_none_or(newer_than)
 }
 
 impl Rebuild<'_, '_> {
@@ -225,16 +210,16 @@ impl Rebuild<'_, '_> {
             }
             making.held += 1;
             self.logged_below(Some(&key), stretch, age, &ranges, making)?;
-            let operation = match self.logged_key(making.plan.tree) {
-                Some(logged) if logged == key => self.take_logged(making.plan.tree, age)?.1,
-                _ => None,
+            let logged = match self.logged_key(making.plan.tree) {
+                Some(logged) if logged == key => self.take_logged(making.plan.tree, age)?,
+                _ => LoggedKey::default(),
             };
-            let holds = match resolve(&key, operation, &ranges) {
+            let holds = match resolve(&key, logged.newer, &ranges) {
                 Some(holds) => {
                     self.acquit(making.plan.tree, kind, bytes);
                     holds
                 }
-                None => Holds::Cell(kind, bytes.to_vec()),
+                None => Holds::Cell(kind, bytes.to_vec(), logged.older),
             };
             self.put(&key, holds, stretch, making)?;
         }
@@ -254,9 +239,9 @@ impl Rebuild<'_, '_> {
             if key.is_some_and(|key| logged >= key) || !stretch.ends_above(logged) {
                 break;
             }
-            let (logged, operation) = self.take_logged(making.plan.tree, age)?;
-            let holds = resolve(&logged, operation, ranges).unwrap_or(Holds::Nothing);
-            self.put(&logged, holds, stretch, making)?;
+            let logged = self.take_logged(making.plan.tree, age)?;
+            let holds = resolve(&logged.key, logged.newer, ranges).unwrap_or(Holds::Nothing);
+            self.put(&logged.key, holds, stretch, making)?;
         }
         Ok(())
     }
@@ -266,31 +251,35 @@ impl Rebuild<'_, '_> {
         self.points.peek().filter(|item| item.number == tree).map(|item| &item.key[..])
     }
 
-    /// Takes all that the log says of the next key; of that the last that is newer than the leaf.
-    fn take_logged(&mut self, tree: u64, age: Option<Age>) -> Result<(Vec<u8>, Option<(Moment, Vec<u8>)>)> {
-        let key = self.logged_key(tree).map(<[u8]>::to_vec).unwrap_or_default();
-        let mut last = None;
-        while self.logged_key(tree).is_some_and(|logged| logged == key) {
+    /// Takes all that the log says of the next key.
+    fn take_logged(&mut self, tree: u64, age: Option<Age>) -> Result<LoggedKey> {
+        let mut logged = LoggedKey { key: self.logged_key(tree).map(<[u8]>::to_vec).unwrap_or_default(), ..LoggedKey::default() };
+        while self.logged_key(tree).is_some_and(|key| key == logged.key) {
             let Some(item) = self.points.next()? else { break };
             let [lsn, index, incarnation] = item.order;
             let moment = Moment { lsn, index, incarnation: incarnation as u32 };
             if is_newer(self.over_checkpoint, age, moment) {
-                last = Some((moment, item.payload));
+                logged.newer = Some((moment, item.payload));
+            } else {
+                logged.older = Some(item.payload);
             }
         }
-        Ok((key, last))
+        Ok(logged)
     }
 
     fn put(&mut self, key: &[u8], holds: Holds, stretch: &Stretch, making: &mut Making<'_>) -> Result<()> {
         let fetched = match holds {
             Holds::Nothing => return Ok(()),
             Holds::Value(value) => Ok(value),
-            Holds::Cell(kind, bytes) => {
+            Holds::Cell(kind, bytes, logged) => {
                 let fetched = self.places.fetch(self.blocks, making.plan.tree, kind, &bytes);
                 if let Ok(Fetched::Runs(blob)) = &fetched {
                     self.acquit_runs(blob);
                 }
-                fetched
+                match (fetched, logged.as_deref().map(left_by)) {
+                    (Err(_), Some(Holds::Value(value))) => Ok(value),
+                    (fetched, _) => fetched,
+                }
             }
         };
         let value = match fetched {
@@ -344,54 +333,4 @@ impl Rebuild<'_, '_> {
             self.found.suspects.remove(&page);
         }
     }
-}
-
-/// What the log makes of a key; `None`: it says nothing.
-fn resolve(key: &[u8], operation: Option<(Moment, Vec<u8>)>, ranges: &[&RangeRemoved]) -> Option<Holds> {
-    let removed = ranges.iter().filter(|range| range.covers(key)).map(|range| range.moment).max();
-    match operation {
-        Some((moment, record)) if removed.is_none_or(|removed| removed < moment) => Some(holds(&record)),
-        _ => removed.map(|_| Holds::Nothing),
-    }
-}
-
-/// What a point operation leaves in its key. Its record is one of our own.
-fn holds(record: &[u8]) -> Holds {
-    match record::read(record, 0).as_deref() {
-        Ok([Operation::Put { value, .. }]) => Holds::Value(Fetched::Bytes(value.to_vec())),
-        Ok([Operation::PutBlob { blob, .. }]) => {
-            let runs = blob.runs.iter().map(|run| StoredRun { page: run.page, crc: run.crc }).collect();
-            Holds::Value(Fetched::Runs(StoredBlob { len: blob.len, runs }))
-        }
-        _ => Holds::Nothing,
-    }
-}
-
-impl RangeRemoved {
-    fn covers(&self, key: &[u8]) -> bool {
-        let from = match &self.from {
-            Bound::Included(from) => from.as_slice() <= key,
-            Bound::Excluded(from) => from.as_slice() < key,
-            Bound::Unbounded => true,
-        };
-        let to = match &self.to {
-            Bound::Included(to) => key <= to.as_slice(),
-            Bound::Excluded(to) => key < to.as_slice(),
-            Bound::Unbounded => true,
-        };
-        from && to
-    }
-}
-
-/// Whether a removal may concern keys of the stretch.
-fn overlaps(range: &RangeRemoved, stretch: &Stretch) -> bool {
-    let begins_before_end = match &range.from {
-        Bound::Included(from) | Bound::Excluded(from) => stretch.ends_above(from),
-        Bound::Unbounded => true,
-    };
-    let ends_after_start = match &range.to {
-        Bound::Included(to) | Bound::Excluded(to) => *to >= stretch.from,
-        Bound::Unbounded => true,
-    };
-    begins_before_end && ends_after_start
 }

@@ -97,3 +97,75 @@ impl Sweep {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::salvage::leaf::Age;
+    use crate::salvage::pages::Place;
+    use crate::salvage::sorter::Scratch;
+    use ashlar_disk::sim::{Sim, SimOptions};
+    use ashlar_disk::{BlockSize, Fs, IoMode};
+    use rand::{RngExt, SeedableRng};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    /// Keys are numbers, in two bytes: every key counts.
+    const KEYS: u16 = 40;
+
+    fn key(number: u16) -> Vec<u8> {
+        if number == 0 { Vec::new() } else { number.to_be_bytes().to_vec() }
+    }
+
+    fn leaf(tree: u64, from: u16, to: u16, age: u64, page: u64) -> Leaf {
+        let upper = (to < KEYS).then(|| key(to));
+        let age = Age { named: false, incarnation: 1, lsn: age, write_number: 1 << 40 | page };
+        Leaf { tree, page, lower: key(from), upper, age, place: Place { address: page, blocks: 1 }, superseded: false }
+    }
+
+    #[test]
+    fn each_key_belongs_to_the_newest_leaf_that_covers_it() {
+        let fs: Arc<dyn Fs> = Sim::new(SimOptions::new(1)).fs();
+        let scratch = Scratch::new(&fs, Path::new("/"), IoMode::Direct, BlockSize::MIN);
+        for seed in 0..300 {
+            let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            let mut sorter = scratch.sorter("leaves");
+            let mut all = Vec::new();
+            for page in 0..random.random_range(0..30) {
+                let from = random.random_range(0..KEYS);
+                let to = random.random_range(from + 1..=KEYS);
+                let leaf = leaf(random.random_range(1..4), from, to, random.random_range(0..12), page);
+                sorter.push(leaf.clone().into_item()).unwrap();
+                all.push(leaf);
+            }
+            let mut leaves = sorter.sorted().unwrap();
+            // A leaf that can't be read any more when its turn comes is as if it were not there.
+            let lost = random.random_range(0..30u64);
+            for tree in 1..4 {
+                let mut sweep = Sweep::over(tree);
+                let mut at = Some(Vec::new());
+                while let Some(stretch) = sweep.next(&mut leaves).unwrap() {
+                    if stretch.leaf.as_ref().is_some_and(|leaf| leaf.page == lost) {
+                        sweep.without(stretch);
+                        continue;
+                    }
+                    assert_eq!(at.as_ref(), Some(&stretch.from), "seed {seed}: no gap between stretches");
+                    for number in (0..KEYS).filter(|&number| key(number) >= stretch.from && stretch.ends_above(&key(number))) {
+                        let covers = |leaf: &&Leaf| {
+                            let upper = leaf.upper.as_ref();
+                            leaf.tree == tree
+                                && leaf.page != lost
+                                && leaf.lower <= key(number)
+                                && upper.is_none_or(|u| key(number) < *u)
+                        };
+                        let newest = all.iter().filter(covers).max_by_key(|leaf| leaf.age);
+                        assert_eq!(stretch.leaf.as_ref(), newest, "seed {seed}, tree {tree}, key {number}");
+                    }
+                    at = stretch.to;
+                }
+                assert_eq!(at, None, "seed {seed}: to the end");
+            }
+            assert!(leaves.peek().is_none());
+        }
+    }
+}

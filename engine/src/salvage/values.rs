@@ -133,3 +133,28 @@ fn piece_of(bytes: &[u8], tree: u64, lsn: u64, number: usize, page: PageId) -> O
     let piece = bytes.get(PAGE_HEADER_LEN + 8..)?.get(..len)?;
     is_it.then(|| piece.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::page_header::{format_header, put_u32, put_u64};
+
+    #[test]
+    fn a_piece_is_the_one_that_is_looked_for_or_none() {
+        let mut page = vec![0; 4096];
+        format_header(&mut page, PageKind::Overflow, 0, 7, 3);
+        put_u64(&mut page, COMMIT_LSN, 900);
+        put_u32(&mut page, PAGE_HEADER_LEN, 2);
+        put_u32(&mut page, PAGE_HEADER_LEN + 4, 5);
+        page[PAGE_HEADER_LEN + 8..][..5].copy_from_slice(b"piece");
+        assert_eq!(piece_of(&page, 3, 900, 2, PageId(7)).as_deref(), Some(&b"piece"[..]));
+        for (tree, lsn, number, id) in [(4, 900, 2, 7), (3, 901, 2, 7), (3, 900, 1, 7), (3, 900, 2, 8)] {
+            assert_eq!(piece_of(&page, tree, lsn, number, PageId(id)), None, "{tree} {lsn} {number} {id}");
+        }
+        put_u32(&mut page, PAGE_HEADER_LEN + 4, 5000);
+        assert_eq!(piece_of(&page, 3, 900, 2, PageId(7)), None, "longer than the page");
+        page[KIND] = PageKind::Leaf.code();
+        put_u32(&mut page, PAGE_HEADER_LEN + 4, 5);
+        assert_eq!(piece_of(&page, 3, 900, 2, PageId(7)), None, "another kind");
+    }
+}

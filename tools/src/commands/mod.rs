@@ -7,6 +7,7 @@ pub(crate) mod get;
 pub(crate) mod load;
 pub(crate) mod probe;
 pub(crate) mod put;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod stat;
 pub(crate) mod stress;

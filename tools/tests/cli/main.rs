@@ -10,5 +10,6 @@ mod dump_load;
 mod inspect;
 mod pages;
 mod peers;
+mod salvage;
 mod scan;
 mod stress;
