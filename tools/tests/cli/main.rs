@@ -11,3 +11,4 @@ mod inspect;
 mod pages;
 mod peers;
 mod scan;
+mod stress;

@@ -1,5 +1,6 @@
 //! `ashlar stress`: the harness of the project's own tests, as long as you like.
 
+mod failed;
 mod sim;
 
 use crate::error::{Outcome, Result};
