@@ -15,6 +15,8 @@ pub mod history;
 pub mod large;
 pub mod lying;
 pub mod model;
+#[cfg(feature = "faults")]
+pub mod mutations;
 pub mod seeds;
 #[cfg(feature = "faults")]
 pub mod serial;
