@@ -80,6 +80,7 @@ impl<S: PageStore> Core<S> {
                 self.set_state(frame, &mut body, next);
                 frame
             }
+            Some(Change::Copy(_)) if !self.store.copies_frozen() => frame,
             Some(Change::Copy(detached)) => {
                 let copy = self.copy(page, frame, &mut body, detached, epoch, frames);
                 entry.set(Slot::Resident(copy));

@@ -104,6 +104,13 @@ pub trait PageStore: Send + Sync + 'static {
         0
     }
 
+    /// Whether a page that an older epoch has not written yet is changed in a copy, as it must be. A store that says no makes a mistake
+    /// on purpose, for tests of its tests.
+    #[doc(hidden)]
+    fn copies_frozen(&self) -> bool {
+        true
+    }
+
     /// Reads `page` into `frame`, verified and unpacked. Blocks.
     fn read(&self, page: PageId, at: BlockPtr, frame: &Words) -> Result<(), Self::Error>;
 

@@ -46,6 +46,28 @@ pub enum Fault {
     TransactionsHoldNothing,
     /// What a transaction under snapshot isolation writes is not validated.
     WritesNotValidated,
+    /// Pages whose checksum is wrong are taken for whole.
+    IgnoreChecksum,
+    /// So are whole pages that are not those that their block pointers name: an older image, after a write that was lost.
+    IgnorePointer,
+    /// As before, and whatever page it says it is.
+    IgnorePageId,
+    /// The superblock has no mirror copy: the primary alone is written.
+    NoMirror,
+    /// Recovery applies also what the checkpoint has already.
+    ReplayFromCut,
+    /// A page that is dirty in an older epoch is changed in place, not in a copy.
+    WriteFrozen,
+    /// The image of an older epoch, written when its page had changed again, is left out of that epoch's delta.
+    OldImageLeftOut,
+    /// Such an image enters the delta of the epoch that superseded it.
+    SupersededLate,
+    /// A flush of the log that is torn is taken for whole.
+    TornIsWhole,
+    /// A damaged part of the log that had been confirmed is taken for its end.
+    LogTruncated,
+    /// A record of the log goes on in a flush of another incarnation.
+    RecordGoesOn,
     /// A thread named `dies` panics when its commit has taken its LSN. Not a mistake of the engine's: what may happen to it.
     DiesBeforeApply,
 }
@@ -55,5 +77,16 @@ impl Fault {
     #[inline]
     pub(crate) fn is(self, fault: Fault) -> bool {
         cfg!(feature = "faults") && self == fault
+    }
+
+    /// The log's part of it.
+    #[cfg(feature = "faults")]
+    pub(crate) fn of_log(self) -> ashlar_wal::Mistake {
+        match self {
+            Fault::TornIsWhole => ashlar_wal::Mistake::TornIsWhole,
+            Fault::LogTruncated => ashlar_wal::Mistake::Truncates,
+            Fault::RecordGoesOn => ashlar_wal::Mistake::RecordGoesOn,
+            _ => ashlar_wal::Mistake::None,
+        }
     }
 }

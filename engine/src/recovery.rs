@@ -192,7 +192,10 @@ impl LogFiles {
     fn new(files: &Files, superblock: &Superblock, options: &Options) -> LogFiles {
         let dir = wal_dir(&files.dir, &superblock.wal_dir);
         let data = files.data.len().unwrap_or(0);
-        LogFiles { dir, options: wal_options(superblock, options.io_mode, log_limit(options, superblock.segment_size, data)) }
+        let log_options = wal_options(superblock, options.io_mode, log_limit(options, superblock.segment_size, data));
+        #[cfg(feature = "faults")]
+        let log_options = WalOptions { mistake: options.fault.of_log(), ..log_options };
+        LogFiles { dir, options: log_options }
     }
 
     fn read(&self, fs: &Arc<dyn Fs>, superblock: &Superblock) -> Result<LogScan> {
@@ -242,7 +245,7 @@ fn own_superblock(files: &Files, chosen: &Chosen, options: &Options) -> Result<(
     if options.read_only {
         return Ok((chosen.superblock.clone(), None));
     }
-    let mut superblocks = Superblocks::mend(files.data.clone(), chosen)?;
+    let mut superblocks = Superblocks::mend(files.data.clone(), chosen)?.making(options.fault);
     let own = Superblock {
         number: chosen.superblock.number + 1,
         incarnation: chosen.superblock.incarnation + 1,

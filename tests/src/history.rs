@@ -106,8 +106,21 @@ pub struct History {
     observations: Vec<Observation>,
     /// All that was visible before this moment is durable.
     durable_before: Moment,
-    /// Whether what was confirmed may be missing: see [`History::forgiving`].
-    forgiving: bool,
+    /// What of the confirmed may be missing.
+    missing: Missing,
+}
+
+/// What may be missing though it was confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Missing {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// What one damaged flush of the log can hide: that of the last commits. A flush with a commit that began when an earlier one had
+    /// returned vouches for that one.
+    LastFlush,
+    /// Anything at the end.
+    AnyEnd,
 }
 
 impl History {
@@ -118,8 +131,13 @@ impl History {
 
     /// The same for a disk that may have damaged the end of the log: commits may be missing though they were confirmed, but still what
     /// is there is closed and what some order of them makes.
-    pub fn forgiving(self) -> History {
-        History { forgiving: true, ..self }
+    pub fn forgiving(self, missing: Missing) -> History {
+        History { missing, ..self }
+    }
+
+    /// Whether any commit was confirmed.
+    pub fn has_confirmed(&self) -> bool {
+        self.all().any(|c| c.confirmed)
     }
 
     /// Whether a read of a key may give this, as far as can be told without knowing anything else of the state.
@@ -184,14 +202,20 @@ impl History {
         self.commits.clear();
         self.observations.clear();
         self.durable_before = 0;
-        self.forgiving = false;
+        self.missing = Missing::Nothing;
         self.base = found;
         Ok(())
     }
 
     /// Whether a commit must be there.
     fn is_confirmed(&self, commit: &Commit) -> bool {
-        !self.forgiving && (commit.confirmed || commit.visible.is_some_and(|at| at < self.durable_before))
+        let confirmed = commit.confirmed || commit.visible.is_some_and(|at| at < self.durable_before);
+        let vouched = || self.all().any(|c| c.confirmed && commit.visible.is_some_and(|at| at < c.begun));
+        match self.missing {
+            Missing::Nothing => confirmed,
+            Missing::LastFlush => confirmed && vouched(),
+            Missing::AnyEnd => false,
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub mod images;
 pub mod large;
 pub mod lying;
 pub mod model;
+#[cfg(feature = "faults")]
+pub mod mutations;
 pub mod seeds;
 #[cfg(feature = "faults")]
 pub mod serial;

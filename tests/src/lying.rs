@@ -17,6 +17,12 @@ pub enum Lie {
     BlobSync,
     /// The durability of the log's writes.
     LogWrite,
+    /// The syncs of `data` that make a new length durable before it is used.
+    GrowthSync,
+    /// The sync of `data` before recovery reads it.
+    DataSyncAtOpen,
+    /// The sync of `data` before it gets its name.
+    CreationSync,
     /// The sync of a new log segment, full of zeros.
     SegmentSync,
     /// The syncs of the log's segments before recovery reads them.
@@ -51,7 +57,7 @@ impl Fs for LyingFs {
     fn open(&self, path: &Path, how: &OpenHow) -> Result<Arc<dyn File>> {
         let inner = self.inner.open(path, how)?;
         let is_new = how.create == Create::New;
-        Ok(Arc::new(LyingFile { inner, lie: self.lie, is_new, written: AtomicU8::new(NOTHING) }))
+        Ok(Arc::new(LyingFile { inner, lie: self.lie, is_new, written: AtomicU8::new(OPENED) }))
     }
     fn create_dir(&self, path: &Path) -> Result<()> {
         self.inner.create_dir(path)
@@ -94,6 +100,10 @@ const NOTHING: u8 = 0;
 const SUPERBLOCK: u8 = 1;
 /// Something else was.
 const PAGES: u8 = 2;
+/// The length was changed last.
+const LENGTH: u8 = 3;
+/// Nothing has been done to it yet.
+const OPENED: u8 = 4;
 
 /// The superblock's copies stand in the first bytes of `data`.
 const SUPERBLOCKS_END: u64 = 1 << 20;
@@ -114,7 +124,10 @@ impl LyingFile {
         match self.lie {
             Lie::CheckpointSync => is_data && written == PAGES,
             Lie::SuperblockSync => is_data && written == SUPERBLOCK,
-            Lie::BlobSync => is_data && written == NOTHING && kind == SyncKind::Data,
+            Lie::BlobSync => is_data && [NOTHING, OPENED].contains(&written) && kind == SyncKind::Data,
+            Lie::GrowthSync => is_data && written == LENGTH,
+            Lie::DataSyncAtOpen => is_data && written == OPENED && kind == SyncKind::All,
+            Lie::CreationSync => is_named(self.inner.path(), "data.tmp"),
             Lie::SegmentSync => is_log && self.is_new,
             Lie::LogSyncAtOpen => is_log && !self.is_new,
             _ => false,
@@ -141,6 +154,7 @@ impl File for LyingFile {
         if self.leaves_out(kind) { Ok(()) } else { self.inner.sync(kind) }
     }
     fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.written.store(LENGTH, Relaxed);
         self.inner.allocate(offset, len)
     }
     fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {

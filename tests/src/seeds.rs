@@ -1,5 +1,6 @@
 //! Many runs by consecutive seeds, on several threads.
 
+use ashlar_disk::sync::simulation::bind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -45,7 +46,8 @@ pub fn run<S: Default + Send, E: Send>(
     add: impl Fn(&mut S, &S) + Sync,
 ) -> Result<S, (u64, E)> {
     let (next, stop) = (AtomicU64::new(seeds.first), AtomicBool::new(false));
-    let work = || {
+    let work = &|nth: usize| {
+        bind(nth);
         let mut sum = S::default();
         while !stop.load(Relaxed) {
             let seed = next.fetch_add(1, Relaxed);
@@ -63,7 +65,7 @@ pub fn run<S: Default + Send, E: Send>(
         Ok(sum)
     };
     let results: Vec<Result<S, (u64, E)>> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..seeds.threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let handles: Vec<_> = (0..seeds.threads.max(1)).map(|nth| scope.spawn(move || work(nth))).collect();
         handles.into_iter().map(|h| h.join().expect("a worker's panic is a bug of the harness")).collect()
     });
     let mut sum = S::default();

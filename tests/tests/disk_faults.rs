@@ -37,6 +37,11 @@ fn faults_that_corrupt_never_give_a_wrong_value() {
 }
 
 #[test]
+fn all_kinds_in_turn() {
+    run(Faults::all());
+}
+
+#[test]
 fn the_same_seed_is_the_same_history_with_faults() {
     let setup = Setup { faults: Faults::all(), ..Setup::default() };
     for seed in 0..10 {

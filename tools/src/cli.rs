@@ -6,9 +6,10 @@ use crate::error::{Outcome, Result};
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use tracing::level_filters::LevelFilter;
 
 const AFTER: &str = "Exit status: 0 done; 1 the answer is no (key absent, damage found, a stress test failed); 2 could not run (bad arguments, no \
-database, locked, I/O error).\nASHLAR_LOG sets what is logged to stderr, for example ASHLAR_LOG=debug (default: warn).";
+database, locked, I/O error).\nASHLAR_LOG sets what is logged to stderr, for example ASHLAR_LOG=debug (default: warn; off\nfor stress).";
 
 /// Looks into Ashlar databases, moves data in and out of them, checks and measures them.
 #[derive(Parser, Debug)]
@@ -40,6 +41,11 @@ enum Command {
 }
 
 impl Cli {
+    /// From which level on the engine's log is shown. Where errors are made on purpose, nobody wants to read of each.
+    pub(crate) fn logged(&self) -> LevelFilter {
+        if matches!(self.command, Command::Stress(_)) { LevelFilter::OFF } else { LevelFilter::WARN }
+    }
+
     /// Runs what was asked for.
     pub(crate) fn run(self) -> Result<Outcome> {
         let mut out = Output::new(self.json);

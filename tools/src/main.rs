@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    log_to_stderr(cli.logged());
     match cli.run() {
         Ok(Outcome::Done) | Err(Error::Pipe) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
@@ -40,12 +40,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the engine logs, from `warn` up or as `ASHLAR_LOG` says, to stderr.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_env_var("ASHLAR_LOG")
-        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
-        .from_env_lossy();
+/// What the engine logs, from that level up or as `ASHLAR_LOG` says, to stderr.
+fn log_to_stderr(level: tracing::level_filters::LevelFilter) {
+    let filter =
+        tracing_subscriber::EnvFilter::builder().with_env_var("ASHLAR_LOG").with_default_directive(level.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     builder.with_ansi(std::io::stderr().is_terminal()).without_time().with_target(false).init();
 }

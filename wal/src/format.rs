@@ -165,6 +165,11 @@ impl ClaimedFlush {
         self.header.length as usize
     }
 
+    /// Its fields, unchecked.
+    pub(crate) fn header(&self) -> FlushHeader {
+        self.header
+    }
+
     /// Checks the flush's first `length` bytes; from here on its fields can be believed.
     pub(crate) fn verify(self, bytes: &[u8]) -> Result<FlushHeader, Unfit> {
         let Some(flush) = bytes.get(..self.length()) else { return Err(Unfit::Broken) };

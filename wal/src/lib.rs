@@ -80,7 +80,7 @@ pub use format::FORMAT_VERSION;
 pub use image::Body;
 pub use log::{Appended, Wal};
 pub use lsn::Lsn;
-pub use options::WalOptions;
+pub use options::{Mistake, WalOptions};
 pub use reader::{FlushInfo, Inspection, LogScan, LogStart, LogTail, Records, inspect, read_log, read_log_until};
 pub use record::LogRecord;
 pub use room::{Pressure, Room};

@@ -22,10 +22,27 @@ pub struct WalOptions {
     pub flush_size_max: usize,
     /// How many bytes of log may lie between where replay would start and the end. A record takes at most a quarter of it.
     pub log_limit: u64,
-    /// A deliberate mistake: flushes are followed whatever their incarnation.
+    /// A deliberate mistake, for tests of the tests.
     #[cfg(feature = "faults")]
     #[doc(hidden)]
-    pub any_incarnation: bool,
+    pub mistake: Mistake,
+}
+
+/// A deliberate mistake of reading a log. Only with the feature `faults` can one be asked for.
+#[doc(hidden)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mistake {
+    /// None.
+    #[default]
+    None,
+    /// Flushes are followed whatever their incarnation.
+    AnyIncarnation,
+    /// A flush whose checksum is wrong is taken for a whole one.
+    TornIsWhole,
+    /// What is damaged though it was confirmed is taken for the log's end.
+    Truncates,
+    /// A record goes on in a flush of another incarnation.
+    RecordGoesOn,
 }
 
 impl WalOptions {
@@ -39,16 +56,16 @@ impl WalOptions {
             flush_size_max: 1 << 20,
             log_limit: 64 << 20,
             #[cfg(feature = "faults")]
-            any_incarnation: false,
+            mistake: Mistake::None,
         }
     }
 
-    /// Whether the deliberate mistake is to be made.
-    pub(crate) fn takes_any_incarnation(&self) -> bool {
+    /// The deliberate mistake that is to be made.
+    pub(crate) fn mistake(&self) -> Mistake {
         #[cfg(feature = "faults")]
-        return self.any_incarnation;
+        return self.mistake;
         #[cfg(not(feature = "faults"))]
-        false
+        Mistake::None
     }
 
     /// The sizes in a form that positions are computed from, checked.

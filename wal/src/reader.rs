@@ -4,11 +4,12 @@
 //! read again, as often as wanted, in windows: memory is bounded by the longest flush and record, not by the log.
 
 use crate::format::FlushHeader;
+use crate::options::Mistake;
 use crate::record::{Assembler, BadFraming, LogRecord};
 use crate::segment::Directory;
 use crate::tail::{LogEnd, Step, check_gap, classify};
 use crate::window::Window;
-use crate::{Damage, Lsn, Result, WalOptions};
+use crate::{Damage, Error, Lsn, Result, WalOptions};
 use ashlar_disk::Fs;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,12 @@ impl Source {
 
     fn window(&self) -> Result<Window> {
         let geometry = self.options.geometry()?;
-        Ok(Window::new(Directory::new(&self.fs, &self.dir, &self.options), geometry, self.options.uuid_tag()))
+        Ok(Window::new(
+            Directory::new(&self.fs, &self.dir, &self.options),
+            geometry,
+            self.options.uuid_tag(),
+            self.options.mistake(),
+        ))
     }
 }
 
@@ -99,7 +105,7 @@ pub fn read_log_until(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start:
 
 fn read(source: Source, start: &LogStart, until: Lsn) -> Result<LogScan> {
     let mut follow = Follow::new(&source, start)?;
-    let mut assembler = Assembler::new();
+    let mut assembler = Assembler::making(source.options.mistake());
     let mut tail = LogTail {
         start: *start,
         end: start.c,
@@ -144,7 +150,8 @@ impl LogScan {
     pub fn records(&self) -> Result<Records> {
         let mut follow = Follow::new(&self.source, &self.tail.start)?;
         follow.end = Some(self.tail.end);
-        Ok(Records { follow, assembler: Assembler::new(), ready: VecDeque::new(), over: false })
+        let assembler = Assembler::making(follow.mistake);
+        Ok(Records { follow, assembler, ready: VecDeque::new(), over: false })
     }
 }
 
@@ -262,7 +269,7 @@ struct Follow {
     /// Why it ends, when that was found out.
     ended: Option<LogEnd>,
     /// A deliberate mistake; see `WalOptions`.
-    any_incarnation: bool,
+    mistake: Mistake,
 }
 
 impl Follow {
@@ -278,7 +285,7 @@ impl Follow {
             last_incarnation: start.incarnation_at_c,
             end: None,
             ended: None,
-            any_incarnation: source.options.takes_any_incarnation(),
+            mistake: source.options.mistake(),
         })
     }
 
@@ -288,7 +295,7 @@ impl Follow {
             return Ok(None);
         }
         let found = self.window.flush_at(self.next)?;
-        let last_incarnation = if self.any_incarnation { 0 } else { self.last_incarnation };
+        let last_incarnation = if self.mistake == Mistake::AnyIncarnation { 0 } else { self.last_incarnation };
         match classify(found, last_incarnation, self.start.newest_incarnation) {
             Step::Follow(flush) => {
                 self.next = flush.end(self.window.geometry().block);
@@ -304,7 +311,10 @@ impl Follow {
         if let Some(end) = self.end {
             return Err(self.window.damaged(self.next, end, Damage::Changed));
         }
-        check_gap(&mut self.window, self.next, self.start.durable, self.start.incarnation_at_c)?;
+        match check_gap(&mut self.window, self.next, self.start.durable, self.start.incarnation_at_c) {
+            Err(Error::Corrupted { .. }) if self.mistake == Mistake::Truncates => {}
+            outcome => outcome?,
+        }
         self.ended = Some(why);
         Ok(None)
     }

@@ -7,6 +7,7 @@
 
 use crate::Lsn;
 use crate::format::{FRAME_SIZE, FlushHeader, HEADER_SIZE, end_marker, u32_at};
+use crate::options::Mistake;
 
 /// A record read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +28,10 @@ pub(crate) struct BadFraming;
 
 /// What has been seen of records so far.
 #[derive(Debug)]
-pub(crate) struct Assembler(State);
+pub(crate) struct Assembler {
+    state: State,
+    any_incarnation: bool,
+}
 
 #[derive(Debug)]
 enum State {
@@ -51,18 +55,23 @@ struct Partial {
 impl Assembler {
     /// At the start of reading.
     pub(crate) fn new() -> Assembler {
-        Assembler(State::Skipping)
+        Assembler { state: State::Skipping, any_incarnation: false }
+    }
+
+    /// The same, making the mistake that records go on whatever the incarnation.
+    pub(crate) fn making(mistake: Mistake) -> Assembler {
+        Assembler { any_incarnation: mistake == Mistake::RecordGoesOn, ..Assembler::new() }
     }
 
     /// Takes the pieces in the next flush and gives what became whole, in order.
     pub(crate) fn push(&mut self, flush: &FlushHeader, payload: &[u8], mut out: impl FnMut(LogRecord)) -> Result<(), BadFraming> {
-        let mut at = match std::mem::replace(&mut self.0, State::Between) {
+        let mut at = match std::mem::replace(&mut self.state, State::Between) {
             State::Skipping if flush.first_record == 0 => {
-                self.0 = State::Skipping;
+                self.state = State::Skipping;
                 return Ok(());
             }
             State::Skipping => flush.first_record as usize - HEADER_SIZE as usize,
-            State::Inside(partial) if partial.incarnation == flush.incarnation => {
+            State::Inside(partial) if partial.incarnation == flush.incarnation || self.any_incarnation => {
                 self.resume(partial, flush, payload, &mut out)?
             }
             State::Inside(_) | State::Between => 0,
@@ -76,7 +85,7 @@ impl Assembler {
             let rest = &payload[at..];
             let Some(framed) = framed_len(rest).filter(|&framed| framed <= rest.len()) else {
                 let partial = Partial { start, flush_start: flush.lsn, incarnation: flush.incarnation, framed: rest.to_vec() };
-                self.0 = State::Inside(partial);
+                self.state = State::Inside(partial);
                 break;
             };
             at += framed;
@@ -112,7 +121,7 @@ impl Assembler {
                 return Ok(at);
             }
         }
-        self.0 = State::Inside(partial);
+        self.state = State::Inside(partial);
         Ok(at)
     }
 }

@@ -6,6 +6,7 @@
 use crate::format::{ClaimedFlush, FlushHeader, HEADER_SIZE, Unfit};
 use crate::layout::Geometry;
 use crate::lsn::SegmentNo;
+use crate::options::Mistake;
 use crate::segment::Directory;
 use crate::{Damage, Error, FORMAT_VERSION, Lsn, Result};
 use ashlar_disk::{Access, AlignedBuf, File};
@@ -19,6 +20,7 @@ pub(crate) struct Window {
     directory: Directory,
     geometry: Geometry,
     uuid_tag: u64,
+    mistake: Mistake,
     file: Option<(SegmentNo, Arc<dyn File>)>,
     memory: AlignedBuf,
     /// The position of the memory's first byte, and how many bytes of it were read.
@@ -28,9 +30,9 @@ pub(crate) struct Window {
 
 impl Window {
     /// A window on nothing yet.
-    pub(crate) fn new(directory: Directory, geometry: Geometry, uuid_tag: u64) -> Window {
+    pub(crate) fn new(directory: Directory, geometry: Geometry, uuid_tag: u64, mistake: Mistake) -> Window {
         let memory = AlignedBuf::zeroed(WINDOW_SIZE.min(geometry.segment_size) as usize);
-        Window { directory, geometry, uuid_tag, file: None, memory, start: Lsn(0), filled: 0 }
+        Window { directory, geometry, uuid_tag, mistake, file: None, memory, start: Lsn(0), filled: 0 }
     }
 
     /// The flush that begins at `lsn`, a multiple of the block, checked; or why there is none.
@@ -45,7 +47,9 @@ impl Window {
             Err(unfit) => return Ok(Err(unfit)),
         };
         self.cover(lsn, (claimed.length() as u64).next_multiple_of(self.geometry.block))?;
+        let unverified = claimed.header();
         match claimed.verify(self.from(lsn)) {
+            Err(Unfit::Broken) if self.mistake == Mistake::TornIsWhole => Ok(Ok(unverified)),
             Err(Unfit::Version(found)) => {
                 let path = self.directory.path_of(self.geometry.segment_of(lsn));
                 Err(Error::UnknownVersion { path, lsn, found, known: FORMAT_VERSION })

@@ -169,7 +169,7 @@ fn what_an_older_incarnation_left_behind_the_end_is_not_followed() {
     #[cfg(feature = "faults")]
     {
         // The deliberate mistake makes a difference: a commit that never was.
-        let options = ashlar_wal::WalOptions { any_incarnation: true, ..log.options.clone() };
+        let options = ashlar_wal::WalOptions { mistake: ashlar_wal::Mistake::AnyIncarnation, ..log.options.clone() };
         assert_eq!(ids(&Log { options, ..log.clone() }).expect("read"), [2, 1]);
     }
     // The next one goes on there, over what is left.

@@ -10,6 +10,7 @@ use crate::bulk::Placed;
 use crate::commit::apply::{Applier, Names};
 use crate::commit::record::{self, Operation};
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::options::Options;
 use crate::pages::EnginePool;
 use crate::store::{Draw, Store};
@@ -57,7 +58,7 @@ pub(super) fn replay(pool: &EnginePool, applier: &mut Applier, names: &Names, sc
     let mut commits = 0;
     while let Some(logged) = records.next_record().map_err(super::wal_error)? {
         let lsn = logged.lsn.0;
-        if lsn <= applier.applied {
+        if lsn <= applier.applied && !options.fault.is(Fault::ReplayFromCut) {
             continue;
         }
         for operation in record::read(&logged.body, lsn)? {

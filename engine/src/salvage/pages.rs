@@ -1,6 +1,7 @@
 //! The blocks of a damaged `data`: read as far as they can be, images checked and unpacked.
 
 use super::report::{Finding, FindingKind, Teller};
+use crate::fault::Fault;
 use crate::store::page_header::{self, ImageFault};
 use ashlar_bufferpool::{BlockPtr, PageId};
 use ashlar_disk::rescue::{RescueReader, Unread};
@@ -100,7 +101,7 @@ impl Blocks {
             return Err(Missing::Damaged(format!("{} blocks are more than a page has", at.blocks())));
         }
         let image = self.read(at.into())?;
-        match page_header::check_image(&image, Some(page), at) {
+        match page_header::check_image(&image, Some(page), at, Fault::None) {
             Ok(()) => Ok(image),
             Err(fault @ (ImageFault::WrongPage { .. } | ImageFault::Stale { .. })) => Err(Missing::Reused(fault.to_string())),
             Err(fault) if self.is_whole_image(at.address(), &image) => {

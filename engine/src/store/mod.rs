@@ -285,7 +285,7 @@ fn read_map_node(parts: &StoreParts, total: u64, level: usize, index: usize, at:
     }
     let mut buf = AlignedBuf::zeroed(bytes);
     parts.file.read(at.address() * parts.block.bytes() as u64, &[buf.words_mut()])?;
-    page_header::check_image(&buf, Some(index as u64), at).map_err(|fault| place(fault.to_string()))?;
+    page_header::check_image(&buf, Some(index as u64), at, parts.fault).map_err(|fault| place(fault.to_string()))?;
     let right = buf[page_header::KIND] == page_header::PageKind::Map.code() && usize::from(buf[page_header::LEVEL]) == level;
     if !right {
         return Err(place("a page of another kind or level stands there".into()));

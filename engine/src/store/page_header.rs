@@ -22,6 +22,7 @@
 //!    writes (an old, whole image) the third; they are asked in this order.
 //! 3. In a frame the crc32c and the write number are without meaning: they are set when an image is packed.
 
+use crate::fault::Fault;
 use ashlar_bufferpool::{BlockPtr, PageId, PageView};
 use ashlar_disk::words::{self, Words};
 use ashlar_disk::{BlockSize, checksum};
@@ -157,20 +158,27 @@ pub(crate) fn pointer_crc(image: &[u8]) -> u32 {
 }
 
 /// Checks an image (invariant 2). `None` for `page`: any page.
-pub(crate) fn check_image(image: &[u8], page: Option<u64>, pointer: BlockPtr) -> Result<(), ImageFault> {
+pub(crate) fn check_image(image: &[u8], page: Option<u64>, pointer: BlockPtr, mistake: Fault) -> Result<(), ImageFault> {
     let (found, expected) = (crc32c::crc32c(&image[4..]), get_u32(image, CRC));
-    check_fields(image, found, expected, page, pointer)
+    check_fields(image, (found, expected), page, pointer, mistake)
 }
 
-fn check_fields(head: &[u8], found: u32, expected: u32, page: Option<u64>, pointer: BlockPtr) -> Result<(), ImageFault> {
-    if !checksum::fits(found, expected) {
+fn check_fields(
+    head: &[u8],
+    (found, expected): (u32, u32),
+    page: Option<u64>,
+    pointer: BlockPtr,
+    mistake: Fault,
+) -> Result<(), ImageFault> {
+    if !checksum::fits(found, expected) && !mistake.is(Fault::IgnoreChecksum) {
         return Err(ImageFault::Checksum { found, expected });
     }
     let id = get_u64(head, PAGE_ID);
-    if let Some(expected) = page.filter(|&p| p != id) {
+    if let Some(expected) = page.filter(|&p| p != id && !mistake.is(Fault::IgnorePageId)) {
         return Err(ImageFault::WrongPage { found: id, expected });
     }
-    if !checksum::fits(expected & POINTER_CRC_MASK, pointer.crc()) {
+    let any_pointer = mistake.is(Fault::IgnorePointer) || mistake.is(Fault::IgnorePageId);
+    if !checksum::fits(expected & POINTER_CRC_MASK, pointer.crc()) && !any_pointer {
         return Err(ImageFault::Stale { found: expected & POINTER_CRC_MASK, expected: pointer.crc() });
     }
     if head[PACKING] != 0 {
@@ -181,10 +189,16 @@ fn check_fields(head: &[u8], found: u32, expected: u32, page: Option<u64>, point
 
 /// Checks the image in the first `image_len` bytes of `frame`, then moves its back part to the end of the frame, where it
 /// belongs. The caller alone uses the frame.
-pub(crate) fn check_and_unpack(frame: &Words, image_len: usize, page: PageId, pointer: BlockPtr) -> Result<(), ImageFault> {
+pub(crate) fn check_and_unpack(
+    frame: &Words,
+    image_len: usize,
+    page: PageId,
+    pointer: BlockPtr,
+    mistake: Fault,
+) -> Result<(), ImageFault> {
     let mut head = [0; PAGE_HEADER_LEN];
     words::copy_out(frame, 0, &mut head);
-    check_fields(&head, crc_of(frame, 4, image_len), get_u32(&head, CRC), Some(page.0), pointer)?;
+    check_fields(&head, (crc_of(frame, 4, image_len), get_u32(&head, CRC)), Some(page.0), pointer, mistake)?;
     let (lower, upper) = (get_u32(&head, LOWER) as usize, get_u32(&head, UPPER) as usize);
     let page_size = size_of_val(frame);
     let fits = PAGE_HEADER_LEN <= lower && lower <= upper && upper <= page_size && lower + (page_size - upper) <= image_len;
@@ -297,10 +311,10 @@ mod tests {
             let mut source = page(front, back);
             let (image, ptr) = image_of(&mut source);
             assert_eq!(image.len(), (front + back).next_multiple_of(4096));
-            check_image(&image, Some(77), ptr).unwrap();
+            check_image(&image, Some(77), ptr, Fault::None).unwrap();
             let mut frame = AlignedBuf::zeroed(8192);
             frame[..image.len()].copy_from_slice(&image);
-            check_and_unpack(frame.words_mut(), image.len(), PageId(77), ptr).unwrap();
+            check_and_unpack(frame.words_mut(), image.len(), PageId(77), ptr, Fault::None).unwrap();
             assert_eq!(frame[32..front], source[32..front], "front of {front}+{back}");
             assert_eq!(frame[8192 - back..], source[8192 - back..], "back of {front}+{back}");
             assert_eq!(image_shape(&image, 8192, 4096), Some((front, 8192 - back, image.len())));
@@ -315,7 +329,7 @@ mod tests {
         let fault = |image: &[u8], id: u64, ptr: BlockPtr| {
             let mut frame = AlignedBuf::zeroed(8192);
             frame[..image.len()].copy_from_slice(image);
-            check_and_unpack(frame.words_mut(), image.len(), PageId(id), ptr).unwrap_err()
+            check_and_unpack(frame.words_mut(), image.len(), PageId(id), ptr, Fault::None).unwrap_err()
         };
         for at in [0, 3, 4, 47, 48, 500, 3100, 4095] {
             let mut bad = image.clone();

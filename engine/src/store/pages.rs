@@ -4,6 +4,7 @@ use super::page_header;
 use super::page_map::extent;
 use super::{Inner, Store};
 use crate::error::{Corruption, Error, Result};
+use crate::fault::Fault;
 use ashlar_bufferpool::{BlockPtr, Epoch, Fate, Located, PageId, PageRead, PageStore, PageView, WriteBatch, WriteOrder};
 use ashlar_disk::sync::Mutex;
 use ashlar_disk::words::Words;
@@ -45,11 +46,11 @@ impl PageStore for Store {
                     continue;
                 }
             };
-            let file = self.file.clone();
+            let (file, mistake) = (self.file.clone(), self.fault);
             let buffer = Buffer::Arena(frame.arena().slice(frame.offset(), len));
             let checked = move |completed: Completed| {
                 let outcome = completed.result.map_err(Error::from).and_then(|()| {
-                    let fault = page_header::check_and_unpack(frame.words(), len, page, at);
+                    let fault = page_header::check_and_unpack(frame.words(), len, page, at, mistake);
                     fault.map_err(|f| Corruption::image(file.path(), "page", page.0, at.address(), &f).into())
                 });
                 drop(completed.buffers);
@@ -94,8 +95,9 @@ impl PageStore for Store {
             Fate::Current => inner.enter(epoch, page, Some(at)),
             Fate::SupersededInEpoch => inner.space.release(extent(at)),
             Fate::SupersededIn(later) => {
-                if !inner.retired.swallows(page, epoch) {
-                    inner.enter(epoch, page, Some(at));
+                if !inner.retired.swallows(page, epoch) && !self.fault.is(Fault::OldImageLeftOut) {
+                    let named_in = if self.fault.is(Fault::SupersededLate) { later } else { epoch };
+                    inner.enter(named_in, page, Some(at));
                 }
                 inner.space.release_after(later, extent(at));
             }
@@ -119,6 +121,10 @@ impl PageStore for Store {
         inner.enter(epoch, page, None);
         inner.retired.page_gone(page, epoch);
         inner.ids.page_freed(page, epoch);
+    }
+
+    fn copies_frozen(&self) -> bool {
+        !self.fault.is(Fault::WriteFrozen)
     }
 
     fn retired(&self, page: PageId, epoch: Epoch) {
@@ -152,7 +158,8 @@ impl Store {
 
     fn check_read(&self, page: PageId, at: BlockPtr, frame: &Words, len: usize) -> Result<()> {
         self.count_read(len);
-        page_header::check_and_unpack(frame, len, page, at).map_err(|fault| self.image_error("page", page.0, at, &fault))
+        page_header::check_and_unpack(frame, len, page, at, self.fault)
+            .map_err(|fault| self.image_error("page", page.0, at, &fault))
     }
 
     /// Blocks for each image of a batch, and the pointers that will name them.

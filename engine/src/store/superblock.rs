@@ -37,6 +37,7 @@
 
 use super::page_header::{get_u32, get_u64, put_u32, put_u64};
 use crate::error::{Corruption, Error, Result};
+use crate::fault::Fault;
 use ashlar_bufferpool::BlockPtr;
 use ashlar_disk::{AlignedBuf, BlockSize, Durability, File, SyncKind, checksum};
 use std::sync::Arc;
@@ -287,12 +288,13 @@ fn lost_error(copies: &[Copy; 4]) -> Error {
 pub struct Superblocks {
     file: Arc<dyn File>,
     slot: usize,
+    fault: Fault,
 }
 
 impl Superblocks {
     /// For a new database, whose four copies are alike.
     pub fn new(file: Arc<dyn File>) -> Superblocks {
-        Superblocks { file, slot: 0 }
+        Superblocks { file, slot: 0, fault: Fault::None }
     }
 
     /// For a database opened for writing: first makes both copies of each slot alike (invariant 3).
@@ -301,14 +303,20 @@ impl Superblocks {
             write_copy(&*file, *copy, superblock)?;
             file.sync(SyncKind::Data)?;
         }
-        Ok(Superblocks { file, slot: chosen.slot })
+        Ok(Superblocks { file, slot: chosen.slot, fault: Fault::None })
+    }
+
+    /// The same, making a deliberate mistake.
+    pub(crate) fn making(self, fault: Fault) -> Superblocks {
+        Superblocks { fault, ..self }
     }
 
     /// Makes `superblock` the newest: to the slot not in use, primary and then mirror, each synced. After an error nothing is
     /// known of either copy, and the database must not write again.
     pub fn write(&mut self, superblock: &Superblock) -> Result<()> {
         let slot = 1 - self.slot;
-        for copy in [slot, slot + 2] {
+        let copies = if self.fault.is(Fault::NoMirror) { 1 } else { 2 };
+        for copy in [slot, slot + 2].into_iter().take(copies) {
             write_copy(&*self.file, copy, superblock)?;
             self.file.sync(SyncKind::Data)?;
         }

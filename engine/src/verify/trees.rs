@@ -4,6 +4,7 @@ use super::Walk;
 use crate::btree::{Corrupt, Finding as TreeFinding, Tree, TreeId};
 use crate::catalog::{self, CATALOG_TREE, Entry};
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::pages::{self, EnginePool};
 use crate::store::page_header::{self, PageKind};
 use crate::store::{Store, page_map};
@@ -134,7 +135,7 @@ fn alone(store: &Store, page: PageId, at: BlockPtr) -> Result<Option<String>> {
         return Ok(None);
     }
     let kind = PageKind::from_code(buf[page_header::KIND]);
-    Ok(match page_header::check_image(&buf, Some(page.0), at) {
+    Ok(match page_header::check_image(&buf, Some(page.0), at, Fault::None) {
         Ok(()) if kind.is_some_and(|kind| kind != PageKind::Map) => None,
         Ok(()) => Some(format!("a page of kind {} stands there, expected a page of a tree", buf[page_header::KIND])),
         Err(fault) => Some(format!("{fault} (as a run: checksum {crc:#08x}, expected {:#08x})", at.crc())),

@@ -3,9 +3,9 @@
 use super::judge::{Class, Judge};
 use super::summary::Summary;
 use super::world::Stop;
-use crate::history::History;
+use crate::history::{History, Missing};
 use crate::state::{Bytes, State, show};
-use ashlar_disk::sim::InjectedFault;
+use ashlar_disk::sim::{FaultKind, InjectedFault};
 use ashlardb::{Database, Error};
 use std::collections::BTreeMap;
 
@@ -26,16 +26,17 @@ pub(super) struct Past {
     pub(super) faults: u64,
     /// Whether the life before had any.
     was_struck: bool,
-    /// Whether the log may have been falsified.
-    log_struck: bool,
+    /// Faults that may have falsified the log; one that did so in two places counts twice.
+    log_struck: usize,
     recovered: u64,
     rolled_back: u64,
     told: BTreeMap<&'static str, u64>,
 }
 
-/// Whether a fault may have falsified the log.
-fn falsifies_the_log(fault: &InjectedFault) -> bool {
-    !fault.kind.is_tolerable() && fault.path.starts_with("/db/wal")
+/// In how many places faults may have falsified the log.
+fn falsified_in_the_log(faults: &[InjectedFault]) -> usize {
+    let in_log = faults.iter().filter(|f| !f.kind.is_tolerable() && f.path.starts_with("/db/wal"));
+    in_log.map(|f| if f.kind == FaultKind::MisdirectedWrite { 2 } else { 1 }).sum()
 }
 
 impl Past {
@@ -51,7 +52,7 @@ impl Past {
             reads: 0,
             faults: 0,
             was_struck: false,
-            log_struck: false,
+            log_struck: 0,
             recovered: 0,
             rolled_back: 0,
             told: BTreeMap::new(),
@@ -62,7 +63,7 @@ impl Past {
     pub(super) fn note_faults(&mut self, injected: &[InjectedFault], judge: &Judge) {
         self.faults += injected.len() as u64;
         self.was_struck = !injected.is_empty();
-        self.log_struck |= injected.iter().any(falsifies_the_log);
+        self.log_struck += falsified_in_the_log(injected);
         for (name, count) in judge.told() {
             *self.told.entry(name).or_default() += count;
         }
@@ -80,16 +81,20 @@ impl Past {
     /// Compares what is found with what may be there, and takes it for the truth from here on. `injected`: the faults of this life.
     ///
     /// Damage to the log's last flush can't be told from a write that was torn (docs/recovery.md): where a fault may have falsified the
-    /// log, what was confirmed may be missing from its end, and so may what an earlier open has found. What is there must still be a
-    /// state that once was.
+    /// log in one place, the commits of that flush may be missing, and so may what an earlier open has found if nothing was confirmed
+    /// since; where in several places, more. What is there must still be a state that once was.
     pub(super) fn settle(&mut self, found: State, injected: &[InjectedFault]) -> Result<(), String> {
-        let log_struck = self.log_struck || injected.iter().any(falsifies_the_log);
+        let missing = match self.log_struck + falsified_in_the_log(injected) {
+            0 => Missing::Nothing,
+            1 => Missing::LastFlush,
+            _ => Missing::AnyEnd,
+        };
         let before = (self.class == Class::Corrupting).then(|| self.history.clone());
         if let Err(text) = self.history.settle(found.clone()) {
-            if !log_struck {
+            if missing == Missing::Nothing {
                 return Err(text);
             }
-            self.history = self.roll_back(before.clone(), &found).ok_or(text)?;
+            self.history = self.roll_back(before.clone(), missing, &found).ok_or(text)?;
             self.rolled_back += 1;
         }
         self.recovered += u64::from(self.was_struck);
@@ -98,12 +103,17 @@ impl Past {
     }
 
     /// The newest of the earlier histories that explains what is found, settled.
-    fn roll_back(&self, newest: Option<History>, found: &State) -> Option<History> {
-        self.earlier.iter().chain(&newest).rev().find_map(|earlier| {
-            let mut history = earlier.clone().forgiving();
-            history.settle(found.clone()).ok()?;
-            Some(history)
-        })
+    fn roll_back(&self, newest: Option<History>, missing: Missing, found: &State) -> Option<History> {
+        for earlier in newest.iter().chain(self.earlier.iter().rev()) {
+            let mut history = earlier.clone().forgiving(missing);
+            if history.settle(found.clone()).is_ok() {
+                return Some(history);
+            }
+            if missing == Missing::LastFlush && earlier.has_confirmed() {
+                return None;
+            }
+        }
+        None
     }
 
     /// Something can't be read: what can be must be something that was once written there.

@@ -43,6 +43,8 @@ pub(super) struct Writer {
     commits: Option<u32>,
     /// How many at most.
     commits_max: u32,
+    /// The outcome of its last commit is not known: the database takes no more, and whoever comes next can't be told apart from that.
+    is_unknown: bool,
     records: Records,
 }
 
@@ -67,6 +69,7 @@ impl Writer {
             rng: ChaCha8Rng::seed_from_u64(seed),
             commits: None,
             commits_max: u32::MAX,
+            is_unknown: false,
             records: Records::default(),
         }
     }
@@ -100,6 +103,7 @@ impl Writer {
         for _ in 0..commits.min(self.commits_max) {
             let whole = if world.shape.whole { 3 } else { 0 };
             let outcome = match self.rng.random_range(0..40 + whole) {
+                _ if self.is_unknown => self.is_refused(world).and_then(|()| self.read(world)),
                 0..34 => self.commit(world, &own),
                 34..37 => self.single(world),
                 37..39 => self.read(world),
@@ -173,6 +177,7 @@ impl Writer {
                 let is_without_effect = matches!(stop, Stop::Told) && !matches!(e, Error::OutcomeUnknown { .. });
                 if !is_without_effect {
                     self.records.commits.push(commit);
+                    self.is_unknown = true;
                 }
                 Err(stop)
             }
@@ -260,6 +265,18 @@ impl Writer {
                 self.record(world, writes, Promise::Durable, |_| keyspace.clear().map(|()| true))
             }
             _ => self.keyspace(world, name).map(drop),
+        }
+    }
+
+    /// A database that could not say what became of a commit takes no other.
+    fn is_refused(&mut self, world: &World) -> Result<(), Stop> {
+        let Some(keyspace) = world.db.existing_keyspace(SHARED[0]).map_err(|e| world.stop("existing_keyspace", &e))? else {
+            return Ok(());
+        };
+        match keyspace.insert(b"refused", b"") {
+            Err(Error::ReadOnly { .. }) => Ok(()),
+            Err(e) => Err(world.stop("a commit after one whose outcome is not known", &e)),
+            Ok(()) => Err(Stop::Failed("a commit was taken after one whose outcome is not known".into())),
         }
     }
 

@@ -39,9 +39,9 @@ fn survivors(history: &History, found: &State, commits: &[Commit]) -> Result<(us
         let why = if history.is_confirmed(lost) {
             "it was confirmed".to_owned()
         } else {
-            format!("{:?} of the same thread, which came later, is there or was confirmed", commits[certain - 1].id)
+            format!("a later one of the same thread is there or was confirmed: {}", describe(&commits[certain - 1]))
         };
-        return Err(format!("{:?} is lost, though {why}: {}", lost.id, describe(lost)));
+        return Err(format!("lost: {}\n  though {why}", describe(lost)));
     }
     let possible = commits[certain..].iter().position(|c| c.journaled).map_or(commits.len(), |more| certain + more);
     Ok((certain, possible))

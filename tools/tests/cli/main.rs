@@ -13,3 +13,4 @@ mod peers;
 mod salvage;
 mod scan;
 mod stress;
+mod stress_sim;

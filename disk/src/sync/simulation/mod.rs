@@ -35,6 +35,7 @@ use std::time::Duration;
 
 pub(crate) use context::{simulated, with};
 pub(crate) use handle::Handle;
+pub use worker::bind;
 
 /// What a simulated thread waits for. Keys are addresses; they are compared and decide nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

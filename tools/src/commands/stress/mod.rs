@@ -6,6 +6,7 @@
 //! harnesses `kill`, `fork` and `power`.
 
 mod check;
+mod failed;
 mod fork;
 mod journal;
 mod kill;

@@ -1,12 +1,12 @@
 //! `ashlar stress sim`: histories on a simulated machine whose power goes and whose disk has faults.
 
+use super::failed::Failed;
 use crate::error::{Error, Outcome, Result};
-use crate::output::{Output, remark};
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::units::{bytes, count};
-use ashlar_tests::crash::minimize::{Smallest, minimize};
 use ashlar_tests::crash::short::{Counts, Enumeration, enumerate};
-use ashlar_tests::crash::{Caps, Failure, Faults, Setup, Summary, run as run_histories};
+use ashlar_tests::crash::{Caps, Faults, Setup, Summary, run as run_histories};
 use ashlar_tests::large;
 use ashlar_tests::seeds::{Seeds, processors};
 use serde_json::json;
@@ -185,47 +185,6 @@ fn histories(args: &Args, out: &mut Output) -> Result<Outcome> {
     }
 }
 
-/// A history that failed, and what was made of it.
-struct Failed {
-    seed: u64,
-    failure: Failure,
-    command: String,
-    smallest: Option<Smallest>,
-}
-
-impl Failed {
-    fn new(seed: u64, setup: &Setup, failure: Failure, minimizing: bool) -> Failed {
-        let as_it_was = Smallest { setup: setup.clone(), failure: failure.clone(), runs: 0 };
-        let command = format!("ashlar stress sim {}", as_it_was.options(seed));
-        let smallest = minimizing.then(|| {
-            remark(format_args!("seed {seed} failed; making it smaller"));
-            minimize(seed, setup, failure.clone())
-        });
-        Failed { seed, failure, command, smallest }
-    }
-
-    fn smaller(&self) -> Option<(String, &Smallest)> {
-        self.smallest.as_ref().map(|smallest| (format!("ashlar stress sim {}", smallest.options(self.seed)), smallest))
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let smaller = self.smaller().map(|(command, smallest)| {
-            json!({ "command": command, "failure": smallest.failure.to_string(), "histories_run": smallest.runs })
-        });
-        json!({ "seed": self.seed, "failure": self.failure.to_string(), "command": self.command, "smallest": smaller })
-    }
-
-    fn print(&self, out: &mut Output) -> Result<()> {
-        out.line(format_args!("FAILED: seed {}: {}", self.seed, self.failure))?;
-        out.line(format_args!("again:\n  {}", self.command))?;
-        if let Some((command, smallest)) = self.smaller() {
-            out.line(format_args!("\nsmaller, after {} histories: {}", smallest.runs, smallest.failure))?;
-            out.line(format_args!("again:\n  {command}"))?;
-        }
-        Ok(())
-    }
-}
-
 fn report(sum: &Summary, took: Duration, failed: Option<&Failed>, out: &mut Output) -> Result<()> {
     let rate = per_second(sum.crashes(), took);
     if out.is_json() {
@@ -361,4 +320,50 @@ fn grown(seed: u64, growth: &large::Growth, out: &mut Output) -> Result<()> {
         count(growth.compared),
         count(growth.looks)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ashlar_tests::crash::minimize::Smallest;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(options: &str) -> Result<Args, clap::Error> {
+        Only::try_parse_from(["sim"].into_iter().chain(options.split(' '))).map(|only| only.args)
+    }
+
+    #[test]
+    fn the_command_that_repeats_a_failure_asks_for_the_same_history() {
+        let caps = Caps {
+            lives: Some(2),
+            writers: Some(1),
+            commits: Some(7),
+            faults: Some(3),
+            alone: true,
+            manual: true,
+            crashes: [(0, Some(17)), (1, None)].into(),
+        };
+        let faults: Faults = "crash,lost-write,sync-error".parse().expect("known");
+        let setup = Setup { faults, lives_max: 9, caps, ..Setup::default() };
+        let failure = ashlar_tests::crash::Failure { life: 1, lives: 2, crashes: vec![], faults: vec![], text: "x".into() };
+        let options = Smallest { seed: 77, setup: setup.clone(), failure, runs: 1 }.options();
+        let args = parse(&options).unwrap_or_else(|e| panic!("{options}: {e}"));
+        assert_eq!((args.seeds().first, args.seeds().count), (77, 1));
+        assert_eq!(format!("{:?}", args.setup()), format!("{setup:?}"), "{options}");
+    }
+
+    #[test]
+    fn without_an_end_it_runs_as_long_as_it_may() {
+        let seeds = parse("--seconds 5").expect("possible").seeds();
+        assert!(seeds.until.is_some() && seeds.count == u64::MAX);
+        let seeds = parse("--threads 3").expect("possible").seeds();
+        assert!(seeds.until.is_none() && seeds.count == 1000 && seeds.threads == 3);
+        assert!(parse("--enumerate 2 --large").is_err() && parse("--crash-at 3").is_err() && parse("--crash-at 1:0").is_err());
+    }
 }
