@@ -111,7 +111,7 @@ impl Storm<'_> {
     fn plan(&self, next: Vec<u32>) -> Plan {
         let (db, seed, life) = (self.db.to_owned(), self.args.seed, self.life);
         let (end, size, queue) = (End::Close, Size::Large, Some(self.queue));
-        Plan { db, journal: None, seed, life, next, millis: 0, end, size, lie: false, queue }
+        Plan { db, journal: None, seed, life, next, millis: 0, end, size, lie: None, queue }
     }
 
     fn run(&self, sum: &mut Sum, progress: &mut Progress) -> Result<std::result::Result<(), String>> {

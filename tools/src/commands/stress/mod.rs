@@ -8,6 +8,7 @@ mod fork;
 mod journal;
 mod kill;
 mod load;
+mod lying;
 mod ops;
 mod part;
 mod plan;

@@ -11,7 +11,7 @@ pub(super) use writer::{SHARED, TURNS, account, mark};
 
 use super::journal::{Event, Journal};
 use super::ops::Shape;
-use super::plan::{End, Plan};
+use super::plan::{End, Lie, Plan};
 use ashlardb::Database;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub(super) struct Work<'a> {
 /// Whatever goes wrong; nothing is expected to.
 pub(super) fn run(plan: &Plan) -> Result<(), String> {
     let journal = plan.journal()?;
-    let db = plan.options().open(&plan.db).map_err(|e| format!("opening {}: {e}", plan.db.display()))?;
+    let db = plan.open()?;
     journal.tell(Event::Opened { life: plan.life })?;
     match plan.end {
         End::Idle => {
@@ -73,7 +73,7 @@ pub(super) fn work(
     meanwhile: impl FnOnce(),
 ) -> Result<(), String> {
     let shape = Shape::draw(plan.seed, plan.life, plan.size);
-    let (seed, life, lie) = (plan.seed, plan.life, plan.lie);
+    let (seed, life, lie) = (plan.seed, plan.life, plan.lie == Some(Lie::Confirms));
     let work = Work { db, journal, seed, life, shape, lie, stop };
     // What all of them use is made before, so that no thread meets it half-made.
     writer::prepare(&work).map_err(|e| format!("preparing: {e}"))?;
