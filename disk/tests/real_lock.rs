@@ -240,3 +240,32 @@ fn forking_beside_taking_and_giving_locks() {
         });
     });
 }
+
+/// btrfs serves a read through the page cache where the memory it goes to is shared with a child: no reason to refuse it.
+#[test]
+fn btrfs_is_not_refused_beside_forks() {
+    let Some(mount) = common::Mount::new("btrfs", 256, 512) else { return };
+    let dir = mount.path().join("db");
+    std::fs::create_dir(&dir).unwrap();
+    if let Err(why) = common::run("chattr", &["+C", dir.to_str().unwrap()]) {
+        return println!("skipped: {why}");
+    }
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(forked(|| 0), 0);
+            }
+        });
+        let opened: Vec<_> = (0..300)
+            .map(|_| {
+                let opened = real_fs().open(&dir.join("f"), &how(Create::New)).map(drop);
+                std::fs::remove_file(dir.join("f")).and(Ok(())).or_else(|e| opened.is_err().then_some(()).ok_or(e)).unwrap();
+                opened
+            })
+            .collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let refused: Vec<_> = opened.into_iter().filter_map(Result::err).collect();
+        assert!(refused.is_empty(), "{} of 300 were refused: {}", refused.len(), refused[0]);
+    });
+}

@@ -21,6 +21,13 @@ fn plays_a_part() {
             Ok(_) => say("open"),
             Err(e) => say(e),
         },
+        "reads" => match quiet().read_only(true).open(&dir) {
+            Ok(db) => {
+                assert_clean(&db);
+                say(format!("{} keyspaces", db.keyspaces().unwrap().len()));
+            }
+            Err(e) => say(e),
+        },
         _ => panic!("no such part: {part}"),
     }
 }
@@ -479,6 +486,9 @@ fn a_directory_without_the_right_to_write() {
             return skipped(name, &format!("another user can't run it: {}", String::from_utf8_lossy(&output.stderr)));
         }
         assert!(text.contains("Permission denied") && text.contains("LOCK"), "{text}");
+        let output = process::command("reads", &path).uid(65534).gid(65534).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("player: 1 keyspaces"), "{text}");
     } else {
         message(quiet().open(&path), &["LOCK", "Permission denied"]);
         let reader = quiet().read_only(true).open(&path).unwrap();

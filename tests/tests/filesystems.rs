@@ -169,8 +169,8 @@ fn survives_kills(path: &Path) {
 
 fn is_a_home(test: &str, filesystem: &str, sector: u32) {
     let Some(mount) = Mount::new(test, filesystem, sector) else { return };
-    // btrfs serves a read now and then through the page cache although it could go around it: seen with 6.18, one to four pages of
-    // some hundred that were read one by one.
+    // btrfs serves a read through the page cache where the memory it goes to is not there yet: the first into each large page of frames
+    // (seen with 6.18).
     works(&mount.path(), if filesystem == "btrfs" { 8 } else { 0 });
     survives_kills(&mount.path());
 }

@@ -11,16 +11,22 @@
 //!    no-copy-on-write has no checksums, so that mark is what is required.
 //! 4. tmpfs and ramfs are refused by name as well: there a file's cached pages are the file. Where the kernel can't count cached
 //!    pages (before 6.5), other file systems are taken at their word.
+//! 5. btrfs serves a read through the page cache where the memory it goes to is not there yet, or is shared with a child after a `fork`
+//!    (both seen with 6.18). So a trial reads into memory that was written to before and that no child shares; and since a `fork`
+//!    at the very moment is enough, it is repeated there before it is believed.
 //!
 //! Not here: opening files for use (`file`), and what a database's block is.
 
 use super::place::Filesystem;
 use super::{cut_short, sys};
-use crate::{AlignedBuf, Alignment, BLOCK_SIZE_MIN, BlockSize, Error, Op, Result, sync};
+use crate::{AlignedBuf, Alignment, Arena, BLOCK_SIZE_MIN, BlockSize, Error, Op, Result, sync};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How the needs of direct I/O were found out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +43,9 @@ pub enum FoundBy {
 
 /// The largest unit that is tried, and half of what the trial file holds.
 const UNIT_MAX: usize = crate::buffer::BLOCK_SIZE_MAX;
+
+/// How often a trial is made at most.
+const ATTEMPTS: u32 = 5;
 
 /// The mark of a btrfs file without copy-on-write and checksums (`FS_NOCOW_FL`).
 const NO_COPY_ON_WRITE: u32 = 0x0080_0000;
@@ -62,10 +71,10 @@ pub(super) fn needs_of(file: &File, path: &Path) -> Result<(Alignment, FoundBy)>
 
 /// Reads of growing units, each at an odd multiple of itself in the file and in memory, so that no larger unit is met by chance.
 fn try_reads(file: &File, path: &Path, len: u64) -> Result<(Alignment, FoundBy)> {
-    let buf = AlignedBuf::zeroed(2 * UNIT_MAX);
+    let memory = memory_to_read_into(2 * UNIT_MAX)?;
     let mut unit = BLOCK_SIZE_MIN;
     while unit <= UNIT_MAX && 2 * unit as u64 <= len {
-        let words = &buf.words()[unit / 8..2 * unit / 8];
+        let words = memory.words(unit, unit);
         match sys::read_at(file, unit as u64, &sys::Pieces::of(std::iter::once(words), 0)) {
             Ok(_) => return Ok((Alignment { memory: unit, offset: unit }, FoundBy::Reads)),
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => unit *= 2,
@@ -103,8 +112,7 @@ pub(super) struct Trial {
 pub(super) fn try_directory(dir: &Path) -> Result<Trial> {
     let file = trial_file(dir)?;
     let filesystem = Filesystem::of(&file, dir)?;
-    write_and_read_back(&file, dir).map_err(|e| refused_as_unsupported(e, filesystem, dir))?;
-    let counted = check_not_cached(&file, dir, filesystem, 0)?;
+    let counted = try_transfer(&file, dir, filesystem, || write_and_read_back(&file, dir))?;
     check_btrfs(&file, dir, filesystem)?;
     let (alignment, found_by) = needs_of(&file, dir)?;
     Ok(Trial { alignment, found_by, counted })
@@ -114,15 +122,33 @@ pub(super) fn try_directory(dir: &Path) -> Result<Trial> {
 /// asked what its page cache holds. Pages that others have left there, or read meanwhile from a block device, prove nothing.
 pub(super) fn try_reading(file: &File, path: &Path, block: BlockSize) -> Result<bool> {
     let filesystem = Filesystem::of(file, path)?;
-    let before = cached_pages(file, path)?;
-    let buf = AlignedBuf::zeroed(block.bytes());
-    let pieces = sys::Pieces::of(std::iter::once(buf.words()), 0);
-    sys::read_at(file, 0, &pieces)
-        .map_err(|e| refused_as_unsupported(Error::from_io(Op::Read, path, Some(0), &e), filesystem, path))?;
+    let memory = memory_to_read_into(block.bytes())?;
+    let read = || {
+        let pieces = sys::Pieces::of(std::iter::once(memory.words(0, block.bytes())), 0);
+        sys::read_at(file, 0, &pieces).map(drop).map_err(|e| Error::from_io(Op::Read, path, Some(0), &e))
+    };
     if is_device(file, path)? {
+        read().map_err(|e| refused_as_unsupported(e, filesystem, path))?;
         return Ok(false);
     }
-    check_not_cached(file, path, filesystem, before.unwrap_or(0))
+    try_transfer(file, path, filesystem, read)
+}
+
+/// Runs a transfer, and looks whether it has left pages in the page cache; gives whether that could be asked. An error if it has each of
+/// several times (5).
+fn try_transfer(file: &File, path: &Path, filesystem: Filesystem, transfer: impl Fn() -> Result<()>) -> Result<bool> {
+    let mut attempt = 1;
+    loop {
+        let before = cached_pages(file, path)?;
+        transfer().map_err(|e| refused_as_unsupported(e, filesystem, path))?;
+        match check_not_cached(file, path, filesystem, before.unwrap_or(0)) {
+            Err(Error::DirectIoUnsupported { .. }) if attempt < ATTEMPTS && filesystem.is_btrfs() => attempt += 1,
+            outcome => return outcome,
+        }
+        // Others may have written there: only what is clean goes.
+        sys::drop_clean_pages(file).map_err(|e| Error::from_io(Op::Stat, path, None, &e))?;
+        sync::sleep(Duration::from_millis(1 << attempt));
+    }
 }
 
 fn is_device(file: &File, path: &Path) -> Result<bool> {
@@ -177,18 +203,26 @@ fn refused_as_unsupported(error: Error, filesystem: Filesystem, path: &Path) -> 
     }
 }
 
+/// Memory for the reads of trials (5).
+fn memory_to_read_into(len: usize) -> Result<Arc<Arena>> {
+    let memory = Arena::new(len)?;
+    memory.words(0, len).iter().for_each(|word| word.store(1, Relaxed));
+    Ok(memory)
+}
+
 /// Writes more than the largest unit, in one transfer, and reads it again.
 fn write_and_read_back(file: &File, path: &Path) -> Result<()> {
     let mut written = AlignedBuf::zeroed(2 * UNIT_MAX);
     for (i, byte) in written.iter_mut().enumerate() {
         *byte = (i % 251) as u8;
     }
-    let read = AlignedBuf::zeroed(written.len());
+    let memory = memory_to_read_into(written.len())?;
+    let read = memory.words(0, written.len());
     let n = sys::write_at(file, 0, &sys::Pieces::of(std::iter::once(written.words()), 0), false)
         .map_err(|e| Error::from_io(Op::Write, path, Some(0), &e))?;
-    let m = sys::read_at(file, 0, &sys::Pieces::of(std::iter::once(read.words()), 0))
+    let m = sys::read_at(file, 0, &sys::Pieces::of(std::iter::once(read), 0))
         .map_err(|e| Error::from_io(Op::Read, path, Some(0), &e))?;
-    if n < written.len() || m < read.len() || written[..] != read[..] {
+    if n < written.len() || m < read.len() || read.iter().zip(written.words()).any(|(r, w)| r.load(Relaxed) != w.load(Relaxed)) {
         return Err(cut_short(path, 0, written.len() as u64, n.min(m) as u64));
     }
     Ok(())

@@ -67,15 +67,15 @@ fn power() {
     assert_eq!(std::fs::read(dir.path().join("others")).unwrap(), b"stays");
 }
 
-/// Whoever confirms what is not durable, the database or the disk, is caught; the image that shows it is kept and shows it again.
+/// Whoever confirms what is not durable, the process at work, the engine or the disk, is caught; the image that shows it is kept and shows it again.
 #[test]
 fn power_finds_who_lies() {
     let dir = Dir::new();
     if power_can_not_be_cut(&dir, "stress power") {
         return;
     }
-    for lie in ["no-sync", "deaf-disk"] {
-        let object = &objects(&dir.run(&format!("stress power --images 100 --seed 5 --lie {lie} --json")).no())[0];
+    for lie in ["no-sync", "no-log-sync", "no-data-sync", "deaf-disk"] {
+        let object = &objects(&dir.run(&format!("stress power --images 200 --seed 5 --lie {lie} --json")).no())[0];
         assert!(object["failure"].is_string(), "{lie}: {object}");
         let kept = object["kept"].as_str().unwrap();
         let again = objects(&dir.run(&format!("stress power --again {kept} --json")).no());

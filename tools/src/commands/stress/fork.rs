@@ -25,7 +25,6 @@ use serde_json::json;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Longer than any child needs.
@@ -111,7 +110,7 @@ impl Storm<'_> {
     fn plan(&self, next: Vec<u32>) -> Plan {
         let (db, seed, life) = (self.db.to_owned(), self.args.seed, self.life);
         let (end, size, queue) = (End::Close, Size::Large, Some(self.queue));
-        Plan { db, journal: None, seed, life, next, millis: 0, end, size, lie: false, queue }
+        Plan { db, journal: None, seed, life, next, millis: 0, end, size, lie: None, queue }
     }
 
     fn run(&self, sum: &mut Sum, progress: &mut Progress) -> Result<std::result::Result<(), String>> {
@@ -131,8 +130,8 @@ impl Storm<'_> {
         });
         let stranger = Part::Stranger { db: self.db.to_owned(), owner: std::process::id() };
         let exec = Exec::new(&stranger)?;
-        let (stop, mut storm) = (AtomicBool::new(false), Ok(()));
-        let worked = load::work(&db, &plan, &journal, &stop, || storm = self.blow(&db, &exec, sum, progress));
+        let mut storm = Ok(());
+        let worked = load::work(&db, &plan, &journal, |work| storm = self.blow(work, &exec, sum, progress));
         if let Err(what) = worked.and(storm) {
             return Ok(Err(what));
         }
@@ -146,12 +145,19 @@ impl Storm<'_> {
         Ok(check::look(&self.plan(Vec::new()), &mut history).map(|survivors| sum.commits += survivors.commits))
     }
 
-    /// All forks, one after the other.
-    fn blow(&self, db: &Database, exec: &Exec, sum: &mut Sum, progress: &mut Progress) -> std::result::Result<(), String> {
+    /// All forks, one after the other, as long as the work goes on.
+    fn blow(
+        &self,
+        work: &load::Work<'_>,
+        exec: &Exec,
+        sum: &mut Sum,
+        progress: &mut Progress,
+    ) -> std::result::Result<(), String> {
+        let db = work.db;
         std::thread::sleep(Duration::from_millis(100));
         let shared = db.existing_keyspace(load::SHARED).map_err(|e| e.to_string())?.ok_or("no keyspace to try")?;
         let mut memory = vec![0u8; 1 << 20];
-        for n in 0..self.forks {
+        for n in (0..self.forks).take_while(|_| work.goes_on()) {
             let kind = KINDS[n as usize % KINDS.len()];
             // SAFETY: the child runs only what `Kind::child` does: calls that the engine refuses before they take a lock, writes to memory
             // that is there, `exec` with what was prepared before, and `_exit`.

@@ -8,7 +8,7 @@ use super::check::{self, History};
 use super::journal::{Event, RECORD};
 use super::ops::Size;
 use super::part::{self, Part};
-use super::plan::{End, Plan};
+use super::plan::{End, Lie, Plan};
 use crate::error::{Error, Outcome, Result};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -153,7 +153,7 @@ impl Rounds<'_> {
             millis,
             end,
             size: Size::Large,
-            lie: self.args.lie,
+            lie: self.args.lie.then_some(Lie::Confirms),
             queue: None,
         }
     }

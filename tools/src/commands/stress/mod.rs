@@ -11,6 +11,7 @@ mod fork;
 mod journal;
 mod kill;
 mod load;
+mod lying;
 mod ops;
 mod part;
 mod plan;

@@ -1,8 +1,10 @@
 //! What a child is to do: one JSON argument on its command line, so that a life can be started again by hand.
 
 use super::journal::Journal;
+use super::lying::{LeftOut, LyingFs};
 use super::ops::Size;
-use ashlardb::{Background, Options, QueueKind, SyncMethod};
+use ashlar_disk::real::{RealFs, RealOptions};
+use ashlardb::{Background, Database, Options, QueueKind, SyncMethod};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -37,10 +39,19 @@ pub(super) struct Plan {
     pub(super) millis: u64,
     pub(super) end: End,
     pub(super) size: Size,
-    /// Tells `Eventual` commits as confirmed `Immediate`: a database that forgets to sync, for a test of the test.
-    pub(super) lie: bool,
+    /// For a test of the test.
+    pub(super) lie: Option<Lie>,
     /// This queue, not one that is drawn.
     pub(super) queue: Option<Queue>,
+}
+
+/// A mistake that must be found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Lie {
+    /// `Eventual` commits are told as confirmed `Immediate`.
+    Confirms,
+    /// The engine leaves out syncs.
+    LeavesOut(LeftOut),
 }
 
 /// Kinds of queues.
@@ -71,6 +82,16 @@ impl Plan {
             .eventual_bound(Duration::from_millis([1, 20, 100][rng.random_range(0..3)]))
             .recovery_window([64 << 10, 1 << 20, 32 << 20][rng.random_range(0..3)])
             .background(if self.manual() { Background::Manual } else { Background::Threads })
+    }
+
+    /// Opens the database for this life.
+    pub(super) fn open(&self) -> Result<Database, String> {
+        let mut options = self.options();
+        if let Some(Lie::LeavesOut(what)) = self.lie {
+            let real = RealFs::new(RealOptions::default()).map_err(|e| e.to_string())?;
+            options = options.file_system(LyingFs::over(real, what));
+        }
+        options.open(&self.db).map_err(|e| format!("opening {}: {e}", self.db.display()))
     }
 
     /// Whether the keeper does the background's work.

@@ -11,7 +11,7 @@ pub(super) use writer::{SHARED, TURNS, account, mark};
 
 use super::journal::{Event, Journal};
 use super::ops::Shape;
-use super::plan::{End, Plan};
+use super::plan::{End, Lie, Plan};
 use ashlardb::Database;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(super) struct Work<'a> {
     life: u32,
     shape: Shape,
     lie: bool,
-    stop: &'a AtomicBool,
+    stop: AtomicBool,
 }
 
 /// The child's part: does what its plan says. Returns when it was told to end by itself.
@@ -33,20 +33,16 @@ pub(super) struct Work<'a> {
 /// Whatever goes wrong; nothing is expected to.
 pub(super) fn run(plan: &Plan) -> Result<(), String> {
     let journal = plan.journal()?;
-    let db = plan.options().open(&plan.db).map_err(|e| format!("opening {}: {e}", plan.db.display()))?;
+    let db = plan.open()?;
     journal.tell(Event::Opened { life: plan.life })?;
     match plan.end {
         End::Idle => {
             idle(&db)?;
             return Ok(());
         }
-        End::Killed => {
-            work(&db, plan, &journal, &AtomicBool::new(false), || std::thread::park_timeout(Duration::from_secs(600)))?
-        }
-        End::Close | End::Drop => {
-            let time = Duration::from_millis(plan.millis);
-            work(&db, plan, &journal, &AtomicBool::new(false), || std::thread::sleep(time))?;
-        }
+        // One that is not killed ends by itself some day, and at once if a thread of it fails.
+        End::Killed => work(&db, plan, &journal, |work| work.rest(Duration::from_secs(600)))?,
+        End::Close | End::Drop => work(&db, plan, &journal, |work| work.rest(Duration::from_millis(plan.millis)))?,
     }
     journal.tell(Event::Closing)?;
     if plan.end == End::Drop {
@@ -64,42 +60,37 @@ fn idle(db: &Database) -> Result<(), String> {
     Ok(())
 }
 
-/// All threads at work, until `meanwhile` returns, one of them fails, or `stop` is set.
-pub(super) fn work(
-    db: &Database,
-    plan: &Plan,
-    journal: &Journal,
-    stop: &AtomicBool,
-    meanwhile: impl FnOnce(),
-) -> Result<(), String> {
+/// All threads at work, until `meanwhile` returns or one of them fails.
+pub(super) fn work(db: &Database, plan: &Plan, journal: &Journal, meanwhile: impl FnOnce(&Work<'_>)) -> Result<(), String> {
     let shape = Shape::draw(plan.seed, plan.life, plan.size);
-    let (seed, life, lie) = (plan.seed, plan.life, plan.lie);
-    let work = Work { db, journal, seed, life, shape, lie, stop };
+    let (seed, life, lie) = (plan.seed, plan.life, plan.lie == Some(Lie::Confirms));
+    let work = &Work { db, journal, seed, life, shape, lie, stop: AtomicBool::new(false) };
     // What all of them use is made before, so that no thread meets it half-made.
-    writer::prepare(&work).map_err(|e| format!("preparing: {e}"))?;
+    writer::prepare(work).map_err(|e| format!("preparing: {e}"))?;
     std::thread::scope(|scope| {
         let ended = |outcome: Result<(), String>| {
             if outcome.is_err() {
-                stop.store(true, Ordering::Release);
+                work.stop.store(true, Ordering::Release);
             }
             outcome
         };
-        let (work, first) = (&work, |writer: u8| plan.next.get(usize::from(writer)).copied().unwrap_or(1));
+        let first = |writer: u8| plan.next.get(usize::from(writer)).copied().unwrap_or(1);
         let mut threads = Vec::new();
         for number in 0..shape.writers {
             threads.push(scope.spawn(move || ended(writer::run(work, number, first(number)))));
         }
         threads.push(scope.spawn(move || ended(others::read(work))));
         threads.push(scope.spawn(move || ended(others::keep(work, plan.manual()))));
-        meanwhile();
-        stop.store(true, Ordering::Release);
+        meanwhile(work);
+        work.stop.store(true, Ordering::Release);
         let outcomes = threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("a thread panicked".into())));
         outcomes.fold(Ok(()), Result::and)
     })
 }
 
 impl Work<'_> {
-    fn goes_on(&self) -> bool {
+    /// Whether nobody has stopped it.
+    pub(super) fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Acquire)
     }
 

@@ -94,7 +94,7 @@ pub(super) fn examine(
         millis: 0,
         end: End::Drop,
         size: Size::Small,
-        lie: false,
+        lie: None,
         queue: None,
     };
     let checked = record::check(&plan, told, &scene.file("told"))?;
@@ -135,7 +135,7 @@ pub(super) fn again(kept: &Path, dir: &Path, out: &mut Output) -> Result<Outcome
     let image = File::open(kept.join("image")).and_then(|mut file| Image::load(&mut file)).map_err(failed("image"))?;
     let told = journal::events(&std::fs::read(kept.join("journal")).map_err(failed("journal"))?).map_err(Error::Usage)?;
     let scene = Scene::new(dir)?;
-    let spec = Spec { filesystem: about.filesystem, seed: about.seed, draw: 0, sector: about.sector, lie: false };
+    let spec = Spec { filesystem: about.filesystem, seed: about.seed, draw: 0, sector: about.sector, lie: None };
     let outcome = examine(spec, &image, &told, &scene)?;
     let what = outcome.as_ref().err();
     match (out.is_json(), what) {

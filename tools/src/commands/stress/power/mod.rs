@@ -19,6 +19,8 @@ mod record;
 mod recording;
 mod server;
 
+use super::lying::LeftOut;
+use super::plan::Lie;
 use crate::error::{Error, Outcome, Result};
 use crate::output::{Output, remark};
 use crate::progress::Progress;
@@ -63,20 +65,36 @@ pub(crate) struct Args {
     again: Option<PathBuf>,
     /// Test of the test: something that lies, and must be found
     #[arg(long, hide = true)]
-    lie: Option<Lie>,
+    lie: Option<Liar>,
 }
 
 /// Who lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-enum Lie {
+enum Liar {
     /// The process at work confirms as `Immediate` what is not.
     NoSync,
+    /// The engine does not make its log's writes durable.
+    NoLogSync,
+    /// The engine does not sync `data`.
+    NoDataSync,
     /// The disk confirms flushes and does none of the last.
     DeafDisk,
 }
 
 /// Flushes that a deaf disk has not done yet.
 const DEAF: usize = 40;
+
+impl Liar {
+    /// What the process at work does.
+    fn at_work(self) -> Option<Lie> {
+        match self {
+            Liar::NoSync => Some(Lie::Confirms),
+            Liar::NoLogSync => Some(Lie::LeavesOut(LeftOut::LogWrites)),
+            Liar::NoDataSync => Some(Lie::LeavesOut(LeftOut::DataSyncs)),
+            Liar::DeafDisk => None,
+        }
+    }
+}
 
 /// Runs it.
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
@@ -122,7 +140,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
 fn anew(args: &Args, draw: u64, scene: &Scene) -> Result<(Spec, Start)> {
     // Some disks have large sectors: writes are torn there alone.
     let sector = if draw % 4 == 3 { 4096 } else { 512 };
-    let spec = Spec { filesystem: args.fs, seed: draw, draw, sector, lie: args.lie == Some(Lie::NoSync) };
+    let spec = Spec { filesystem: args.fs, seed: draw, draw, sector, lie: args.lie.and_then(Liar::at_work) };
     Ok((spec, Start { image: args.fs.make(scene, sector)?, told: Vec::new() }))
 }
 
@@ -144,7 +162,7 @@ fn cut(
     tally: &mut Tally,
     progress: &mut Progress,
 ) -> Result<std::result::Result<Option<Start>, Failure>> {
-    let deaf = if args.lie == Some(Lie::DeafDisk) { DEAF } else { 0 };
+    let deaf = if args.lie == Some(Liar::DeafDisk) { DEAF } else { 0 };
     let mut builder = crash::Builder::new(&recorded.recording, spec.sector as usize, deaf);
     let mut to_go_on = None;
     for (n, cut) in crash::cuts(&recorded.recording, recorded.mounted, count, spec.draw).into_iter().enumerate() {

@@ -5,7 +5,7 @@ use super::super::journal::Event;
 use super::super::kill::WRITERS;
 use super::super::ops::Size;
 use super::super::part::{self, Answer, Part};
-use super::super::plan::{End, Plan};
+use super::super::plan::{End, Lie, Plan};
 use super::image::Image;
 use super::loops::Loop;
 use super::needs::FileSystem;
@@ -31,7 +31,7 @@ pub(super) struct Spec {
     /// What else happens in this recording.
     pub(super) draw: u64,
     pub(super) sector: u32,
-    pub(super) lie: bool,
+    pub(super) lie: Option<Lie>,
 }
 
 /// Where a recording begins.
