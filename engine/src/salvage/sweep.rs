@@ -6,7 +6,7 @@
 use super::leaf::Leaf;
 use super::sorter::Sorted;
 use crate::error::Result;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// The keys from `from` on and below `to` (`None`: all above), and the leaf that holds what they held.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +31,9 @@ pub(super) struct Sweep {
     /// Where it is; `None`: at the end.
     at: Option<Vec<u8>>,
     active: BinaryHeap<Leaf>,
+    /// Leaves that were taken ahead of a place to which the sweep then went back; by their lower fences. They come before those that
+    /// have not been taken.
+    ahead: VecDeque<Leaf>,
     /// How many may be active before those that are past are looked for.
     active_max: usize,
 }
@@ -41,7 +44,7 @@ const ACTIVE_MIN: usize = 64;
 impl Sweep {
     /// Over a tree, from its first key on. The leaves of trees before it have been taken.
     pub(super) fn over(tree: u64) -> Sweep {
-        Sweep { tree, at: Some(Vec::new()), active: BinaryHeap::new(), active_max: ACTIVE_MIN }
+        Sweep { tree, at: Some(Vec::new()), active: BinaryHeap::new(), ahead: VecDeque::new(), active_max: ACTIVE_MIN }
     }
 
     /// The next stretch. The stretches follow each other without a gap, from the empty key to the end.
@@ -79,20 +82,25 @@ impl Sweep {
     /// A leaf could not be read again: from here on it is not there. To be called with the stretch that gave it, which is then gone over
     /// once more.
     pub(super) fn without(&mut self, stretch: Stretch) {
-        if let Some(lost) = &stretch.leaf {
-            self.active.retain(|leaf| leaf != lost);
-        }
+        let active = std::mem::take(&mut self.active).into_iter().filter(|leaf| Some(leaf) != stretch.leaf.as_ref());
+        let (here, mut ahead): (Vec<_>, Vec<_>) = active.partition(|leaf| leaf.lower <= stretch.from);
+        self.active = here.into();
+        ahead.extend(std::mem::take(&mut self.ahead));
+        ahead.sort_by(|a, b| a.lower.cmp(&b.lower));
+        self.ahead = ahead.into();
         self.at = Some(stretch.from);
     }
 
     /// The lower fence of the tree's next leaf.
-    fn peek<'a>(&self, leaves: &'a Sorted) -> Option<&'a [u8]> {
-        leaves.peek().filter(|item| item.number == self.tree).map(|item| &item.key[..])
+    fn peek<'a>(&'a self, leaves: &'a Sorted) -> Option<&'a [u8]> {
+        let taken = self.ahead.front().map(|leaf| &leaf.lower[..]);
+        taken.or_else(|| leaves.peek().filter(|item| item.number == self.tree).map(|item| &item.key[..]))
     }
 
     fn take(&mut self, leaves: &mut Sorted) -> Result<()> {
-        if let Some(item) = leaves.next()? {
-            self.active.push(Leaf::from_item(item));
+        match self.ahead.pop_front() {
+            Some(leaf) => self.active.push(leaf),
+            None => self.active.extend(leaves.next()?.map(Leaf::from_item)),
         }
         Ok(())
     }
