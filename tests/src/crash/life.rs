@@ -64,10 +64,7 @@ pub(super) fn live(life: &Life, mut past: Past) -> Result<(Past, Ending), String
         life.machine.set_faults(life.plan.rates);
     }
     let judge = Arc::new(Judge::of(life.fs.clone(), life.machine.clone(), past.class, past.faults));
-    let ending = match open_and_work(life, &judge, &mut past) {
-        Err(text) => return Err(text),
-        Ok(ending) => ending,
-    };
+    let ending = open_and_work(life, &judge, &mut past)?;
     past.note_faults(&life.machine.injected(), &judge);
     Ok((past, ending))
 }
