@@ -232,7 +232,13 @@ impl Survivors {
         for (name, expected) in &history.model {
             for (key, value) in expected {
                 let (demand, tree) = self.demand(name, key, value, history, report);
-                let lost = tree.and_then(|tree| found.get(&format!("lost+found-tree-{tree}"))).and_then(|all| all.get(key));
+                // Where the catalog is lost its tree has a made-up name; what the log alone holds may be in any.
+                let made_up = |name: &str| match tree {
+                    Some(tree) => name == format!("lost+found-tree-{tree}"),
+                    None => name.starts_with("lost+found-tree-"),
+                };
+                let among = found.iter().filter(|(name, _)| made_up(name)).filter_map(|(_, all)| all.get(key));
+                let lost = among.max_by_key(|&back| back == value);
                 let back = found.get(name).and_then(|all| all.get(key)).or(lost);
                 if demand == Demand::Nothing {
                     sum.hurt += 1;
