@@ -43,8 +43,11 @@ fn options(log: &Log, from: Option<Lsn>) -> SurveyOptions {
     }
 }
 
-/// The ids of the records that are found, and the gaps between.
-fn found(log: &Log, from: Option<Lsn>) -> (Vec<u64>, Vec<(Lsn, Option<Lsn>)>, Vec<u32>) {
+/// From where, and to where if anything follows.
+type Gap = (Lsn, Option<Lsn>);
+
+/// The ids of the records that are found, the gaps between, and the incarnations.
+fn found(log: &Log, from: Option<Lsn>) -> (Vec<u64>, Vec<Gap>, Vec<u32>) {
     let (mut ids, mut gaps, mut turns) = (Vec::new(), Vec::new(), Vec::new());
     for piece in survey(&log.fs, &log.dir, &options(log, from)).expect("survey") {
         match piece {
@@ -54,7 +57,7 @@ fn found(log: &Log, from: Option<Lsn>) -> (Vec<u64>, Vec<(Lsn, Option<Lsn>)>, Ve
             }
             Piece::Gap { from, to, .. } => gaps.push((from, to)),
             Piece::Turn { incarnation, .. } => turns.push(incarnation),
-            Piece::Unreadable { .. } => panic!("everything can be read"),
+            Piece::Unreadable { path, .. } => unreachable!("{} can be read", path.display()),
         }
     }
     (ids, gaps, turns)
@@ -92,7 +95,7 @@ fn each_damaged_flush_costs_the_records_that_it_touches() {
         assert_eq!(ids, expected, "seed {seed}: {hurt:?}");
         for flush in hurt {
             let before_all = flush.lsn == Lsn(0);
-            let within = |(from, to): &(Lsn, Option<Lsn>)| *from <= flush.lsn && to.is_none_or(|to| flush.lsn < to);
+            let within = |(from, to): &Gap| *from <= flush.lsn && to.is_none_or(|to| flush.lsn < to);
             assert!(before_all || gaps.iter().any(within), "seed {seed}: {flush:?} {gaps:?}");
         }
     }

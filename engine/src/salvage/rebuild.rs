@@ -75,7 +75,7 @@ impl Rebuild<'_, '_> {
                 Some(Ok(page)) => Some(page),
                 Some(Err(finding)) => {
                     let keyspace = Some(plan.name.to_owned());
-                    self.teller.find(Finding { keyspace, ..finding });
+                    self.teller.find(Finding { keyspace, ..*finding });
                     sweep.without(stretch);
                     continue;
                 }
@@ -122,12 +122,14 @@ impl Rebuild<'_, '_> {
     }
 
     /// Reads a leaf again.
-    fn load(&mut self, leaf: &Leaf) -> std::result::Result<Vec<u8>, Finding> {
-        let fault = |what: &str| Finding {
-            page: Some(leaf.page),
-            tree: Some(leaf.tree),
-            blocks: Some((leaf.place.address, u64::from(leaf.place.blocks))),
-            ..Finding::new(FindingKind::Page, what)
+    fn load(&mut self, leaf: &Leaf) -> std::result::Result<Vec<u8>, Box<Finding>> {
+        let fault = |what: &str| {
+            Box::new(Finding {
+                page: Some(leaf.page),
+                tree: Some(leaf.tree),
+                blocks: Some((leaf.place.address, u64::from(leaf.place.blocks))),
+                ..Finding::new(FindingKind::Page, what)
+            })
         };
         let page = self.blocks.page_at(leaf.place).map_err(|missing| fault(missing.text()))?;
         let same = LonePage::open(&page).is_ok_and(|node| {

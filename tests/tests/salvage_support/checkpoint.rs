@@ -25,6 +25,9 @@ pub(crate) struct Checkpoint {
     pub(crate) slot: usize,
 }
 
+/// Told of each entry: the leaf's blocks, the key, kind and bytes of the value.
+type Each<'a> = dyn FnMut(Range<u64>, &[u8], u8, &[u8]) + 'a;
+
 struct Reader<'a> {
     data: &'a [u8],
     page_size: usize,
@@ -100,7 +103,7 @@ impl Reader<'_> {
         (at.0..at.0 + at.1, out)
     }
 
-    fn tree(&self, root: u64, entry: &mut dyn FnMut(Range<u64>, &[u8], u8, &[u8])) {
+    fn tree(&self, root: u64, entry: &mut Each<'_>) {
         let (blocks, page) = self.page(root);
         let u16_at = |at: usize| usize::from(page[at]) | usize::from(page[at + 1]) << 8;
         let prefix = &page[self.page_size - u16_at(52)..][..u16_at(50)];

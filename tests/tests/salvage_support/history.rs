@@ -46,7 +46,7 @@ impl History {
             serial: seed << 32,
         };
         history.db = Some(history.options().open(dir).unwrap());
-        let kills = seed % 2 == 0;
+        let kills = seed.is_multiple_of(2);
         for step in 0..history.random.random_range(12..30) {
             history.step(step, kills);
         }
