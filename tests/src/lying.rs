@@ -17,8 +17,6 @@ pub enum Lie {
     BlobSync,
     /// The durability of the log's writes.
     LogWrite,
-    /// The sync of `data` before recovery reads it.
-    DataSyncAtOpen,
     /// The sync of `data` before it gets its name.
     CreationSync,
     /// The sync of a new log segment, full of zeros.
@@ -123,7 +121,6 @@ impl LyingFile {
             Lie::CheckpointSync => is_data && written == PAGES,
             Lie::SuperblockSync => is_data && written == SUPERBLOCK,
             Lie::BlobSync => is_data && [NOTHING, OPENED].contains(&written) && kind == SyncKind::Data,
-            Lie::DataSyncAtOpen => is_data && written == OPENED && kind == SyncKind::All,
             Lie::CreationSync => is_named(self.inner.path(), "data.tmp"),
             Lie::SegmentSync => is_log && self.is_new,
             Lie::LogSyncAtOpen => is_log && !self.is_new,

@@ -59,7 +59,6 @@ all! {
     a_checkpoint_that_does_not_sync_its_pages: Lying(Lie::CheckpointSync);
     a_superblock_that_is_not_synced: Lying(Lie::SuperblockSync);
     a_blob_that_is_not_synced: Lying(Lie::BlobSync);
-    a_file_that_is_not_synced_before_it_is_built_upon: Lying(Lie::DataSyncAtOpen);
     a_new_database_that_is_not_synced_before_it_is_named: Lying(Lie::CreationSync);
     a_log_whose_writes_are_not_durable: Lying(Lie::LogWrite);
     a_log_segment_that_is_not_synced: Lying(Lie::SegmentSync);

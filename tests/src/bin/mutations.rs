@@ -1,6 +1,6 @@
 //! Makes each deliberate mistake and prints, as a table in Markdown, who noticed it and after how many histories.
 //!
-//! `cargo run --release -p ashlar-tests --bin mutations [NAME …]`; `ASHLAR_MUTATION_HISTORIES` bounds the histories of each.
+//! `cargo run -p ashlar-tests --bin mutations [NAME …]`; `ASHLAR_MUTATION_HISTORIES` bounds the histories of each.
 
 use ashlar_tests::mutations::{ALL, Mutation};
 use ashlar_tests::number;

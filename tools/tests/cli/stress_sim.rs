@@ -35,6 +35,6 @@ fn short_sequences_are_enumerated() {
 #[test]
 fn what_is_not_possible_is_refused() {
     let dir = Dir::new();
-    assert!(dir.run("stress sim --faults gremlins").refused().contains("misdirected-write"));
-    assert!(dir.run("stress sim --crash-at 1:soon").refused().contains("LIFE:CALL"));
+    assert!(dir.run("stress sim --faults gremlins").misused().contains("misdirected-write"));
+    assert!(dir.run("stress sim --crash-at 1:soon").misused().contains("LIFE:CALL"));
 }
