@@ -6,7 +6,7 @@
 //!
 //! `ASHLAR_DAMAGE` is how many cases of each database are judged, evenly spread; `all` is all of them. Without it these are all, but for
 //! those of the large blob, which take long.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use ashlar_tests::damage::fixture::{Fixture, Form, data};
 use ashlar_tests::damage::judge::Outcome;
@@ -42,7 +42,7 @@ fn targets(fixture: &Fixture, is_wanted: &dyn Fn(Kind) -> bool) -> Vec<(PathBuf,
         kinds.entry(piece.kind).or_default().push(piece);
     }
     let pieces = kinds.values().flat_map(|pieces| spread(pieces, PIECES));
-    let mut out: Vec<(PathBuf, u64)> = pieces.flat_map(|piece| blocks_of(piece)).map(|block| (data(), block)).collect();
+    let mut out: Vec<(PathBuf, u64)> = pieces.flat_map(blocks_of).map(|block| (data(), block)).collect();
     if !is_wanted(Kind::Leaf) {
         return out;
     }

@@ -3,7 +3,7 @@
 //!
 //! `ASHLAR_FLIPS=all` flips every byte in both ways; else it is so many flips for each database, spread evenly, from where `ASHLAR_SEED`
 //! says.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use ashlar_tests::damage::fixture::{Fixture, Form, data};
 use ashlar_tests::damage::judge::Outcome;

@@ -2,7 +2,7 @@
 //! was confirmed is lost, none is confirmed that may be, nothing panics, nobody waits for ever.
 //!
 //! `ASHLAR_NTH=all` runs every case with every ending; else it is every case whose number `ASHLAR_NTH` (3) divides, from `ASHLAR_SEED` on.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use ashlar_tests::failing::work::{After, Came, Ran, Setting, run};
 use ashlar_tests::failing::{Call, Failure, Plan};

@@ -9,7 +9,7 @@ use crate::btree::{Tree, TreeId};
 use crate::bulk::Placed;
 use crate::commit::record::{self, Operation};
 use crate::database::Shared;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pages::EnginePool;
 use crate::recovery;
 use crate::store::Superblock;
@@ -101,7 +101,7 @@ impl Walk<'_> {
             _ => (dir.to_owned(), None),
         };
         let at = block.map_or_else(String::new, |block| format!(", block {block}"));
-        let what = format!("{}{at}: {}", file.display(), Error::from(recovery::wal_error(e.clone())));
+        let what = format!("{}{at}: {}", file.display(), recovery::wal_error(e.clone()));
         self.push(file, block, None, None, what);
     }
 

@@ -61,7 +61,9 @@ impl Walk<'_> {
                 Ok(bytes) => match overflow::check_piece(&bytes, tree, list, number) {
                     Ok(piece) => {
                         self.report.overflow_pages += 1;
-                        out.as_mut().map(|out| out.extend_from_slice(piece));
+                        if let Some(out) = &mut out {
+                            out.extend_from_slice(piece);
+                        }
                     }
                     Err(what) => {
                         let what = format!("piece {number} of the value of key \"{}\": {what}", key.escape_ascii());

@@ -196,7 +196,7 @@ impl Reader<'_> {
 
     fn catalog(&mut self, root: u64) {
         let mut entries = Vec::new();
-        self.tree(root, "the catalog", &|_| Kind::Catalog, &mut |_, key, _, value| entries.push((key, value)));
+        self.tree(root, "the catalog", &|_| Kind::Catalog, &mut |key, _, value| entries.push((key, value)));
         for (key, value) in entries {
             if key[0] == b'k' {
                 let name = String::from_utf8(key[1..].to_vec()).unwrap_or_else(|e| panic!("a name: {e}"));
@@ -211,7 +211,7 @@ impl Reader<'_> {
     fn keyspace(&mut self, root: u64, name: &str, all: Option<Kind>) {
         let mut values = Vec::new();
         let kind = |is_leaf| all.unwrap_or(if is_leaf { Kind::Leaf } else { Kind::Inner });
-        self.tree(root, name, &kind, &mut |_, _, kind, value| values.push((kind, value)));
+        self.tree(root, name, &kind, &mut |_, kind, value| values.push((kind, value)));
         for (kind, value) in values {
             match kind {
                 1 => drop(self.overflow(&value, all.unwrap_or(Kind::Overflow), name)),
@@ -225,13 +225,7 @@ impl Reader<'_> {
         }
     }
 
-    fn tree(
-        &mut self,
-        page: u64,
-        owner: &str,
-        kind: &dyn Fn(bool) -> Kind,
-        entry: &mut dyn FnMut(&mut Self, Vec<u8>, u8, Vec<u8>),
-    ) {
+    fn tree(&mut self, page: u64, owner: &str, kind: &dyn Fn(bool) -> Kind, entry: &mut dyn FnMut(Vec<u8>, u8, Vec<u8>)) {
         let is_leaf = self.data[place(self.map[&page]).0 as usize][5] == 1;
         let block = self.enter(page, kind(is_leaf), owner);
         let bytes = self.data[block as usize].clone();
@@ -247,7 +241,7 @@ impl Reader<'_> {
             let head = ((slot >> 32) as u32).to_be_bytes();
             let key = [&b[BLOCK - lower..][..prefix], &head[..len.min(4)], &b[cell + 3..][..rest]].concat();
             let value = b[cell + 3 + rest..][..u16_at(&b, cell)].to_vec();
-            entry(self, key, b[cell + 2], value);
+            entry(key, b[cell + 2], value);
         }
     }
 

@@ -59,8 +59,8 @@ impl File for ImageFile {
     fn read(&self, offset: u64, into: &[&Words]) -> Result<()> {
         let wanted = check_transfer(&self.path, self.block, offset, into)?;
         let content = lock(&self.content);
-        let mut block = offset / BLOCK as u64;
-        for part in into.iter().flat_map(|words| words.chunks_exact(BLOCK / 8)) {
+        let first = offset / BLOCK as u64;
+        for (block, part) in (first..).zip(into.iter().flat_map(|words| words.chunks_exact(BLOCK / 8))) {
             let Some(bytes) = content.blocks.get(block as usize) else {
                 let end = (content.blocks.len() * BLOCK) as u64;
                 return Err(Error::Short { path: self.path.clone(), offset, wanted, end });
@@ -70,16 +70,15 @@ impl File for ImageFile {
                 return Err(Error::from_io(Op::Read, &self.path, Some(block * BLOCK as u64), &eio));
             }
             words::copy_in(part, 0, &bytes[..]);
-            block += 1;
         }
         Ok(())
     }
     fn write(&self, offset: u64, from: &[&Words], _durability: Durability) -> Result<()> {
         let len = check_transfer(&self.path, self.block, offset, from)?;
         let mut content = lock(&self.content);
-        let mut block = offset / BLOCK as u64;
-        content.grow_to(block + len / BLOCK as u64);
-        for part in from.iter().flat_map(|words| words.chunks_exact(BLOCK / 8)) {
+        let first = offset / BLOCK as u64;
+        content.grow_to(first + len / BLOCK as u64);
+        for (block, part) in (first..).zip(from.iter().flat_map(|words| words.chunks_exact(BLOCK / 8))) {
             let mut bytes = Arc::new([0; BLOCK]);
             words::copy_out(part, 0, &mut Arc::make_mut(&mut bytes)[..]);
             let old = std::mem::replace(&mut content.blocks[block as usize], bytes);
@@ -88,7 +87,6 @@ impl File for ImageFile {
             if let Some(history) = &mut content.history {
                 history.push((block, old));
             }
-            block += 1;
         }
         Ok(())
     }
