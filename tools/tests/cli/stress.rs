@@ -67,7 +67,8 @@ fn power() {
     assert_eq!(std::fs::read(dir.path().join("others")).unwrap(), b"stays");
 }
 
-/// Whoever confirms what is not durable, the process at work, the engine or the disk, is caught; the image that shows it is kept and shows it again.
+/// Whoever confirms what is not durable, the process at work, the engine or the disk, is caught; the image that shows it is kept and
+/// shows it again.
 #[test]
 fn power_finds_who_lies() {
     let dir = Dir::new();
@@ -77,7 +78,11 @@ fn power_finds_who_lies() {
     for lie in ["no-sync", "no-log-sync", "no-data-sync", "deaf-disk"] {
         let object = &objects(&dir.run(&format!("stress power --images 200 --seed 5 --lie {lie} --json")).no())[0];
         assert!(object["failure"].is_string(), "{lie}: {object}");
-        let kept = object["kept"].as_str().unwrap();
+        // A process that confirms too early may be caught by a kill before any power cut: there is no image then.
+        let Some(kept) = object["kept"].as_str() else {
+            assert!(lie == "no-sync" && object["failure"].as_str().unwrap().contains("killed: "), "{lie}: {object}");
+            continue;
+        };
         let again = objects(&dir.run(&format!("stress power --again {kept} --json")).no());
         assert!(again[0]["failure"].is_string(), "{lie}: {}", again[0]);
         std::fs::remove_dir_all(kept).unwrap();
