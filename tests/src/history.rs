@@ -116,8 +116,8 @@ pub enum Missing {
     /// Nothing.
     #[default]
     Nothing,
-    /// What one damaged flush of the log can hide: that of the last commits. A flush with a commit that began when an earlier one had
-    /// returned vouches for that one.
+    /// What one damaged flush of the log can hide: that of the last commits. A flush with a commit that began when an earlier one was
+    /// durable vouches for that one.
     LastFlush,
     /// Anything at the end.
     AnyEnd,
@@ -207,13 +207,20 @@ impl History {
         Ok(())
     }
 
+    /// Whether a later flush than the commit's own says that it was durable: one with a confirmed commit that began when it was.
+    fn is_vouched_for(&self, commit: &Commit) -> bool {
+        let first_after = |moment| self.all().filter(|c| c.confirmed && c.begun > moment).filter_map(|c| c.visible).min();
+        // One that does not ask for it is durable, for all that is known, with the next that does; and may be in the same flush.
+        let durable = if commit.immediate { commit.visible } else { commit.visible.and_then(first_after) };
+        durable.and_then(first_after).is_some()
+    }
+
     /// Whether a commit must be there.
     fn is_confirmed(&self, commit: &Commit) -> bool {
         let confirmed = commit.confirmed || commit.visible.is_some_and(|at| at < self.durable_before);
-        let vouched = || self.all().any(|c| c.confirmed && commit.visible.is_some_and(|at| at < c.begun));
         match self.missing {
             Missing::Nothing => confirmed,
-            Missing::LastFlush => confirmed && vouched(),
+            Missing::LastFlush => confirmed && self.is_vouched_for(commit),
             Missing::AnyEnd => false,
         }
     }

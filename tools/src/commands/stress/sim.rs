@@ -35,7 +35,7 @@ Examples:
   ashlar stress sim --seconds 3600
   ashlar stress sim --seed 4711 --runs 1 --faults io
   ashlar stress sim --enumerate 3      all sequences of up to 3 operations, a crash at every call
-  ashlar stress sim --large --runs 1   a database that grows past 1 GB (4 GB of memory)
+  ashlar stress sim --large --runs 1   a database that grows past 1 GB (1.5 GB of memory, 7 minutes)
 
 Exit status 1: a history failed.";
 
