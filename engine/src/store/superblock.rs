@@ -199,6 +199,8 @@ pub fn read_copies(file: &dyn File, block: BlockSize) -> [Copy; 4] {
         let mut buf = AlignedBuf::zeroed(block.bytes().max(file.alignment().offset).max(COPY_LEN));
         match file.read(offset, &[buf.words_mut()]) {
             Ok(()) => Superblock::decode(&buf),
+            // A file that ends before it has none: reading again tells the same.
+            Err(e @ ashlar_disk::Error::Short { .. }) => Copy::Bad(e.to_string()),
             Err(e) => Copy::Unreadable(e),
         }
     })
