@@ -209,7 +209,8 @@ impl Options {
         self
     }
 
-    /// Bytes by which the data file grows at least, and that stay free at its end when it gets shorter by itself. Default: 4 MiB.
+    /// Bytes by which the data file grows at least, and that stay free at its end when it gets shorter by itself. Default:
+    /// 4 MiB; more than 1 GiB is taken for 1 GiB.
     pub fn grow_step(mut self, bytes: u64) -> Options {
         self.grow_step = bytes;
         self

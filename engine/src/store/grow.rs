@@ -29,8 +29,9 @@ pub(crate) enum Draw {
 /// The largest step by which the file grows, in bytes.
 const GROW_STEP_MAX: u64 = 256 << 20;
 
-/// A least step above this is taken for this, so that sums stay within what a file can have.
-pub(super) const GROW_STEP_CAP: u64 = 1 << 40;
+/// A least step above this is taken for this: one that the disk has no room for takes all that there is, if only for a moment, from
+/// everybody else.
+pub(super) const GROW_STEP_CAP: u64 = 1 << 30;
 
 /// A promise that so many pages more can become dirty and be written. Given back when dropped: by then the pages it was for
 /// are counted as dirty.
