@@ -78,15 +78,4 @@ impl Fault {
     pub(crate) fn is(self, fault: Fault) -> bool {
         cfg!(feature = "faults") && self == fault
     }
-
-    /// The log's part of it.
-    #[cfg(feature = "faults")]
-    pub(crate) fn of_log(self) -> ashlar_wal::Mistake {
-        match self {
-            Fault::TornIsWhole => ashlar_wal::Mistake::TornIsWhole,
-            Fault::LogTruncated => ashlar_wal::Mistake::Truncates,
-            Fault::RecordGoesOn => ashlar_wal::Mistake::RecordGoesOn,
-            _ => ashlar_wal::Mistake::None,
-        }
-    }
 }

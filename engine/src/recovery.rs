@@ -194,7 +194,7 @@ impl LogFiles {
         let data = files.data.len().unwrap_or(0);
         let log_options = wal_options(superblock, options.io_mode, log_limit(options, superblock.segment_size, data));
         #[cfg(feature = "faults")]
-        let log_options = WalOptions { mistake: options.fault.of_log(), ..log_options };
+        let log_options = WalOptions { mistake: mistake_of_log(options.fault), ..log_options };
         LogFiles { dir, options: log_options }
     }
 
@@ -296,6 +296,18 @@ pub(crate) fn scan_log(shared: &Shared, superblock: &Superblock) -> std::result:
     // It goes on being written.
     let until = shared.log.as_ref().map_or(shared.log_end, Wal::durable);
     ashlar_wal::read_log_until(&shared.fs, &log.dir, &log.options, &log_start(superblock), until)
+}
+
+/// The log's part of a deliberate mistake.
+#[cfg(feature = "faults")]
+fn mistake_of_log(fault: crate::fault::Fault) -> ashlar_wal::Mistake {
+    use crate::fault::Fault;
+    match fault {
+        Fault::TornIsWhole => ashlar_wal::Mistake::TornIsWhole,
+        Fault::LogTruncated => ashlar_wal::Mistake::Truncates,
+        Fault::RecordGoesOn => ashlar_wal::Mistake::RecordGoesOn,
+        _ => ashlar_wal::Mistake::None,
+    }
 }
 
 fn pool_error(e: PoolError) -> Error {
