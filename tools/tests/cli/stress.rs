@@ -61,7 +61,11 @@ fn power() {
         }
         let object = &dir.run(&format!("{words} --images 5 --json")).objects()[0];
         assert_eq!((&object["images"], &object["failure"]), (&5.into(), &serde_json::Value::Null), "{object}");
-        assert!(object["commits_found"].as_u64().unwrap() > 0 && object["flushes"].as_u64().unwrap() > 0, "{object}");
+        assert!(object["flushes"].as_u64().unwrap() > 0, "{object}");
+        // On a busy machine all of so few cuts may come before there is a database. That longer runs find what they should, the next
+        // test shows.
+        let no_commits = object["commits_found"] == 0;
+        assert!(!no_commits || object["without_database"] == 5, "{object}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
     assert_eq!(std::fs::read(dir.path().join("others")).unwrap(), b"stays");
