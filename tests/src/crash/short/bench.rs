@@ -126,7 +126,11 @@ impl Bench {
 
     fn whole(&mut self, write: Write) -> Result<(), Error> {
         self.record(vec![write], true, |db, writes| match &writes[0] {
-            Write::Create { keyspace } => db.keyspace(keyspace).map(|_| true),
+            // One that is there already is no commit.
+            Write::Create { keyspace } => {
+                let is_new = db.existing_keyspace(keyspace)?.is_none();
+                db.keyspace(keyspace).map(|_| is_new)
+            }
             Write::Drop { keyspace } => db.drop_keyspace(keyspace),
             Write::Clear { keyspace } => match db.existing_keyspace(keyspace)? {
                 Some(keyspace) => keyspace.clear().map(|()| true),
