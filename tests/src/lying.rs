@@ -1,13 +1,14 @@
-//! A file system that leaves out one kind of sync and says that it was done: a mistake that the crash harness must notice.
+//! A file system that leaves out one kind of sync and says that it was done: a mistake that the crash harness, or cutting the power, must bring to light.
 
 use ashlar_disk::words::Words;
 use ashlar_disk::{Alignment, Create, Durability, File, Fs, Lock, LockMode, OpenHow, Queue, QueueKind, Result, SyncKind};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// What is left out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Lie {
     /// The sync of `data` between a checkpoint's pages and its superblock.
     CheckpointSync,
@@ -17,6 +18,8 @@ pub enum Lie {
     BlobSync,
     /// The durability of the log's writes.
     LogWrite,
+    /// All syncs of `data`, those of checkpoints and of superblocks among them.
+    DataSyncs,
     /// The sync of `data` before it gets its name.
     CreationSync,
     /// The sync of a new log segment, full of zeros.
@@ -121,6 +124,7 @@ impl LyingFile {
             Lie::CheckpointSync => is_data && written == PAGES,
             Lie::SuperblockSync => is_data && written == SUPERBLOCK,
             Lie::BlobSync => is_data && [NOTHING, OPENED].contains(&written) && kind == SyncKind::Data,
+            Lie::DataSyncs => is_data,
             Lie::CreationSync => is_named(self.inner.path(), "data.tmp"),
             Lie::SegmentSync => is_log && self.is_new,
             Lie::LogSyncAtOpen => is_log && !self.is_new,

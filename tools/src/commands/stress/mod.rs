@@ -11,7 +11,6 @@ mod fork;
 mod journal;
 mod kill;
 mod load;
-mod lying;
 mod ops;
 mod part;
 mod plan;

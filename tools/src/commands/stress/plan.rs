@@ -1,9 +1,9 @@
 //! What a child is to do: one JSON argument on its command line, so that a life can be started again by hand.
 
 use super::journal::Journal;
-use super::lying::{LeftOut, LyingFs};
 use super::ops::Size;
 use ashlar_disk::real::{RealFs, RealOptions};
+use ashlar_tests::lying;
 use ashlardb::{Background, Database, Options, QueueKind, SyncMethod};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -51,7 +51,7 @@ pub(super) enum Lie {
     /// `Eventual` commits are told as confirmed `Immediate`.
     Confirms,
     /// The engine leaves out syncs.
-    LeavesOut(LeftOut),
+    LeavesOut(lying::Lie),
 }
 
 /// Kinds of queues.
@@ -89,7 +89,7 @@ impl Plan {
         let mut options = self.options();
         if let Some(Lie::LeavesOut(what)) = self.lie {
             let real = RealFs::new(RealOptions::default()).map_err(|e| e.to_string())?;
-            options = options.file_system(LyingFs::over(real, what));
+            options = options.file_system(lying::LyingFs::over(real, what));
         }
         options.open(&self.db).map_err(|e| format!("opening {}: {e}", self.db.display()))
     }

@@ -19,11 +19,11 @@ mod record;
 mod recording;
 mod server;
 
-use super::lying::LeftOut;
 use super::plan::Lie;
 use crate::error::{Error, Outcome, Result};
 use crate::output::{Output, remark};
 use crate::progress::Progress;
+use ashlar_tests::lying;
 use examine::{Failure, Tally};
 use needs::FileSystem;
 use place::Scene;
@@ -89,8 +89,8 @@ impl Liar {
     fn at_work(self) -> Option<Lie> {
         match self {
             Liar::NoSync => Some(Lie::Confirms),
-            Liar::NoLogSync => Some(Lie::LeavesOut(LeftOut::LogWrites)),
-            Liar::NoDataSync => Some(Lie::LeavesOut(LeftOut::DataSyncs)),
+            Liar::NoLogSync => Some(Lie::LeavesOut(lying::Lie::LogWrite)),
+            Liar::NoDataSync => Some(Lie::LeavesOut(lying::Lie::DataSyncs)),
             Liar::DeafDisk => None,
         }
     }
