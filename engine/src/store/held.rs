@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. While the checkpoint of epoch `s` is held, nothing that was freed in an epoch after `s` is given out: what that checkpoint names
-//!    went, if at all, after it.
+//!    went, if at all, after it. So did what the log named beyond that checkpoint when it was held.
 //! 2. Page ids are not held: whoever reads a checkpoint has a page map of its own.
 
 use super::Store;

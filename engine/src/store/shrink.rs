@@ -7,7 +7,7 @@
 //!    over both, so that the file never grows while it is cut.
 //! 2. Promises count: the units that stay free cover all that is promised, looked at under the lock that guards promises.
 //! 3. It is done with the checkpoint lock held, when a checkpoint is durable, superblock and mirror: what waited for it has just
-//!    become free, and nobody reads the whole file (a verification does) while it gets shorter.
+//!    become free. Whoever reads an older checkpoint, as a verification does, holds it: what it names is not free, and stays.
 //! 4. What was needed since the last checkpoint is likely to be needed until the next one: only units that were to spare all that
 //!    time are given back, unless more is asked for. So a file that is used evenly is not cut and grown by turns.
 //! 5. A crash before the sync leaves the file as long as it was, or as short; the next open takes what it finds. Whatever of the
