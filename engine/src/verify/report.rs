@@ -45,8 +45,10 @@ pub struct Report {
     pub blob_runs: u64,
     /// Nodes of the page map.
     pub map_nodes: u64,
-    /// Entries of all keyspaces.
+    /// Entries of all keyspaces that were read.
     pub entries: u64,
+    /// Whether damage hides pages of trees, and with them entries: how many there are is then not known.
+    pub entries_hidden: bool,
     /// Commits in the log from the start of replay on.
     pub log_records: u64,
     /// Pages and runs that only commits in the log name: large values and bulk loads since the checkpoint.
@@ -95,7 +97,8 @@ impl std::fmt::Display for Report {
         match self.depth {
             Depth::Quick => write!(f, "{} pages in {} page-map nodes, ", self.mapped_pages, self.map_nodes)?,
             Depth::Full => {
-                write!(f, "{} tree pages with {} entries, ", self.tree_pages, self.entries)?;
+                let at_least = if self.entries_hidden { "at least " } else { "" };
+                write!(f, "{} tree pages with {at_least}{} entries, ", self.tree_pages, self.entries)?;
                 write!(f, "{} overflow pages, {} blob runs, ", self.overflow_pages, self.blob_runs)?;
                 write!(f, "{} page-map nodes, ", self.map_nodes)?;
             }

@@ -20,38 +20,44 @@ impl Walk<'_> {
     pub(super) fn trees(&mut self, pool: &EnginePool, catalog_root: PageId, slots_max: u16) -> Result<()> {
         let catalog = Tree { id: CATALOG_TREE, root: catalog_root, slots_max };
         let mut entries = Vec::new();
-        self.tree(pool, catalog, "the catalog", &mut |key, value| entries.push((key.to_vec(), value.to_vec())))?;
+        let (_, whole) =
+            self.tree(pool, catalog, "the catalog", &mut |key, value| entries.push((key.to_vec(), value.to_vec())))?;
+        self.report.entries_hidden = !whole;
         for (key, value) in entries {
             match catalog::decode(&key, &value, slots_max) {
                 Ok(Entry::Keyspace(state)) => {
                     let tree = state.tree()?;
                     self.names.insert(tree.id.0, state.name.as_str().into());
                     let noted = state.len.load(Relaxed);
-                    let Some(entries) = self.tree(pool, tree, &state.name, &mut |_, _| {})? else { continue };
-                    if entries != noted {
+                    let (entries, whole) = self.tree(pool, tree, &state.name, &mut |_, _| {})?;
+                    if whole && entries != noted {
                         let what = format!("{entries} entries are in its tree, expected {noted} by the catalog");
                         self.found_page(pool.store(), tree.root, "page", Some(&state.name), &what);
                     }
                     self.report.entries += entries;
+                    self.report.entries_hidden |= !whole;
                 }
                 Ok(Entry::Dropped(tree)) => {
                     self.tree(pool, tree, &format!("dropped tree {}", tree.id.0), &mut |_, _| {})?;
                 }
                 Ok(Entry::Setting) => {}
-                Err(e) => self.found_page(pool.store(), catalog_root, "page", Some("the catalog"), &e.to_string()),
+                Err(e) => {
+                    self.report.entries_hidden = true;
+                    self.found_page(pool.store(), catalog_root, "page", Some("the catalog"), &e.to_string());
+                }
             }
         }
         Ok(())
     }
 
-    /// Walks one tree; gives the number of its entries, unless some are hidden behind what can't be read.
+    /// Walks one tree; gives the number of entries that were read, and whether these are all: none hidden behind what can't be read.
     pub(super) fn tree(
         &mut self,
         pool: &EnginePool,
         tree: Tree,
         name: &str,
         entry: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<Option<u64>> {
+    ) -> Result<(u64, bool)> {
         let name: Arc<str> = name.into();
         let mut entries = 0;
         let mut whole = true;
@@ -79,7 +85,7 @@ impl Walk<'_> {
             }
         });
         walked.map_err(|e| pages::tree_error(pool, tree.id, e))?;
-        Ok(whole.then_some(entries))
+        Ok((entries, whole))
     }
 
     pub(super) fn load_error(&mut self, store: &Store, page: PageId, name: &str, error: &LoadError<Error>) {

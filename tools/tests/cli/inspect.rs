@@ -83,6 +83,7 @@ fn what_is_whole_verifies() {
     );
     let totals = &dir.run("verify db --json").objects()[0];
     assert_eq!((&totals["findings"], &totals["entries"], &totals["opened"]), (&0.into(), &5000.into(), &true.into()));
+    assert_eq!(totals["entries_hidden"], false);
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn damaged_pages_are_found_one_by_one() {
     let dir = filled();
     let path = dir.path().join("db/data");
     let pages = std::fs::metadata(&path).unwrap().len() / 4096;
-    let mut found = 0;
+    let (mut found, mut hidden) = (0, 0);
     let image = std::fs::read(&path).unwrap();
     for block in 256..pages {
         let at = block * 4096 + 1000;
@@ -102,7 +103,16 @@ fn damaged_pages_are_found_one_by_one() {
         let ran = dir.run("verify db --json");
         if ran.status != 0 {
             let list = objects(&ran.no());
-            assert!(list[0]["finding"].is_string() && list.last().unwrap()["findings"] != 0, "{list:?}");
+            let totals = list.last().unwrap();
+            assert!(list[0]["finding"].is_string() && totals["findings"] != 0, "{list:?}");
+            // What is behind a damaged page is not counted, and the totals say so. Some damage keeps the database shut.
+            let entries = totals["entries"].as_u64().unwrap_or(5000);
+            let some_hidden = totals["entries_hidden"] == true;
+            assert!(entries < 5000 && some_hidden || entries == 5000, "{totals}");
+            if some_hidden {
+                assert!(dir.run("verify db").no().contains(&format!(" with at least {entries} entries, ")));
+                hidden += 1;
+            }
             found += 1;
         }
         damage(&path, at, &[whole]);
@@ -111,6 +121,7 @@ fn damaged_pages_are_found_one_by_one() {
         }
     }
     assert_eq!(found, 8, "few blocks of a full database matter");
+    assert!(hidden > 0, "no leaf is among them");
     let mended = dir.run("verify db");
     // What this test wrote went through the page cache, which the engine notices.
     assert!(mended.status == 0 && mended.stderr.lines().all(|l| l.contains("page cache")), "{}", mended.stderr);

@@ -21,9 +21,10 @@ fn is_empty(dir: &Dir) -> bool {
 #[test]
 fn kill() {
     let dir = Dir::new();
-    let object = &dir.run("stress kill --runs 5 --seed 3 --json").objects()[0];
-    assert_eq!((&object["rounds"], &object["failure"]), (&5.into(), &serde_json::Value::Null), "{object}");
-    assert!(object["kills"].as_u64().unwrap() >= 5 && object["commits_found"].as_u64().unwrap() > 0, "{object}");
+    // In each round the machine decides how far a process comes; that in none of a dozen one comes to a commit is a fault.
+    let object = &dir.run("stress kill --runs 12 --seed 3 --json").objects()[0];
+    assert_eq!((&object["rounds"], &object["failure"]), (&12.into(), &serde_json::Value::Null), "{object}");
+    assert!(object["kills"].as_u64().unwrap() >= 12 && object["commits_found"].as_u64().unwrap() > 0, "{object}");
     assert!(is_empty(&dir), "the database is removed");
     let text = dir.run("stress kill --runs 2 --seed 8").done();
     assert!(text.starts_with("rounds          2 in ") && text.lines().count() == 3, "{text}");
