@@ -85,13 +85,14 @@ impl History {
             Event::Closing => {}
             Event::Closed => self.durable = now,
             Event::Settled { writer, number } => {
-                // Whoever checked it has dropped it, and with that made durable what it had found.
-                self.durable = now;
+                // Whoever checked it has dropped it, and with that made durable what it had found: of this writer. What others have
+                // lost is told after this, and the power may be cut in between.
                 let commits = self.commits.entry(writer).or_default();
                 commits.retain(|c| c.number <= number);
-                commits.iter_mut().for_each(|c| {
-                    c.ended.get_or_insert(Ended { at: now - 1, immediate: false, turn: None });
-                });
+                for commit in commits {
+                    let turn = commit.ended.and_then(|ended| ended.turn);
+                    commit.ended = Some(Ended { at: now - 1, immediate: true, turn });
+                }
             }
         }
     }

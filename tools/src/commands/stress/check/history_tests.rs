@@ -125,6 +125,17 @@ fn what_was_settled_stays_and_what_was_lost_is_gone_for_good() {
     settle(&events, state_after(&order)).expect_err("what was lost has come back");
 }
 
+/// The power may be cut while what was settled is being told, writer by writer.
+#[test]
+fn what_one_writer_has_left_says_nothing_of_what_others_have_lost() {
+    let (mut events, order) = told(30, |_, _| false);
+    let at = order.iter().position(|c| *c == (1, 20)).unwrap();
+    events.push(Event::Settled { writer: 0, number: 20 });
+    settle(&events, state_after(&order[..at])).unwrap();
+    settle(&events, state_after(&order[..=at])).unwrap();
+    is_found(&events, state_after(&order[..at - 10]), "commit 16 of writer 0 was confirmed Immediate, and is gone");
+}
+
 #[test]
 fn a_second_look_begins_where_the_first_has_ended() {
     let (events, order) = told(30, |_, _| false);
