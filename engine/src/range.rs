@@ -4,7 +4,9 @@
 //! 1. Between two calls an iterator holds no latch and no page, only private copies of the leaves at its two ends, with the
 //!    before-images that its snapshot sees in place of what they hold; whatever happens to the tree meanwhile, it goes on at the right
 //!    key.
-//! 2. What has been given out, from either end, narrows the bounds: no entry comes twice, and the ends never cross.
+//! 2. What has been given out, from either end, narrows the bounds: no entry comes twice, and the ends never cross. While a scan goes
+//!    one way that need not be noted for each entry, since what is still to be given out of a leaf was found when it was copied: it is
+//!    noted before the next leaf, and when the scan turns.
 //! 3. Keys are copied into one buffer, and values that stand in leaves are lent from the copy of the leaf: a cursor allocates nothing
 //!    for an entry. Iterators of owned entries stand on it.
 //! 4. An error is an item. After an error of a leaf the iterator is at its end from that side; it never ends as if done.
@@ -52,8 +54,17 @@ pub(crate) struct Scan {
     newest: u64,
     /// The key of the entry that was reached last.
     key: Vec<u8>,
+    /// From which end it was reached. The bound there may not exclude it yet.
+    reached: Option<Side>,
     /// Where its value is.
     value: Lent,
+}
+
+/// An end of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Front,
+    Back,
 }
 
 /// Where the value of an entry is.
@@ -150,7 +161,7 @@ impl Scan {
         to: Bound<Vec<u8>>,
     ) -> Scan {
         let (front, back, key) = Default::default();
-        Scan { source, from, to, front, back, newest: 0, key, value: Lent::Front(Next::Exhausted) }
+        Scan { source, from, to, front, back, newest: 0, key, reached: None, value: Lent::Front(Next::Exhausted) }
     }
 
     /// What `keyspace` holds between the bounds, as `view` sees it.
@@ -172,21 +183,39 @@ impl Scan {
         self.newest
     }
 
-    /// Where to read; `None`: the error of that was told.
-    fn source(&mut self) -> Result<Option<(Arc<View<Database>>, Tree)>> {
+    /// Whether there is somewhere to read; false: the error of that was told.
+    fn has_source(&mut self) -> Result<bool> {
         match &mut self.source {
-            Ok((view, tree)) => Ok(Some((view.clone(), *tree))),
-            Err(error) => error.take().map_or(Ok(None), Err),
+            Ok(_) => Ok(true),
+            Err(error) => error.take().map_or(Ok(false), Err),
         }
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
-        let above = match &self.from {
-            Bound::Included(from) => key >= &from[..],
-            Bound::Excluded(from) => key > &from[..],
-            Bound::Unbounded => true,
-        };
-        above && self.below_end(key)
+    /// Where to read, in a scan that has it.
+    fn source(&self) -> Option<(Arc<View<Database>>, Tree)> {
+        self.source.as_ref().ok().map(|(view, tree)| (view.clone(), *tree))
+    }
+
+    /// Notes in the bounds what was given out last.
+    fn note_reached(&mut self) {
+        match self.reached {
+            Some(Side::Front) => exclude(&mut self.from, &self.key),
+            Some(Side::Back) => exclude(&mut self.to, &self.key),
+            None => {}
+        }
+    }
+
+    /// Notes what was given out from the other side, before the scan goes on from this one.
+    fn turn_to(&mut self, side: Side) {
+        if self.reached.is_none_or(|reached| reached == side) {
+            return;
+        }
+        self.note_reached();
+        self.reached = None;
+        match side {
+            Side::Front => self.front.narrow(&self.from, &self.to),
+            Side::Back => self.back.narrow(&self.from, &self.to),
+        }
     }
 
     fn below_end(&self, key: &[u8]) -> bool {
@@ -237,37 +266,35 @@ impl Scan {
 
     /// Goes to the next entry from the front that lies in the range. False: there is none.
     fn advance(&mut self) -> Result<bool> {
-        let Some((view, tree)) = self.source()? else { return Ok(false) };
+        if !self.has_source()? {
+            return Ok(false);
+        }
+        self.turn_to(Side::Front);
         while !self.front.done {
             let next = self.front.next_up();
             if !self.front.key_into(next, &mut self.key) {
-                self.next_leaf(&view, tree)?;
+                self.next_leaf()?;
                 continue;
             }
-            if !self.contains(&self.key) {
-                if !self.below_end(&self.key) {
-                    self.front.done = true;
-                }
-                continue;
-            }
-            exclude(&mut self.from, &self.key);
-            match self.front.cell(next) {
+            self.reached = Some(Side::Front);
+            let value = match self.front.cell(next) {
                 // The key was absent.
-                None => {}
-                Some((cell::INLINE, _)) => {
-                    self.value = Lent::Front(next);
-                    return Ok(true);
-                }
+                None => continue,
+                Some((cell::INLINE, _)) => Lent::Front(next),
                 Some((kind, bytes)) => {
-                    self.value = Lent::Fetched(view.fetch(kind, bytes, &self.key)?);
-                    return Ok(true);
+                    let Ok((view, _)) = &self.source else { return Ok(false) };
+                    Lent::Fetched(view.fetch(kind, bytes, &self.key)?)
                 }
-            }
+            };
+            self.value = value;
+            return Ok(true);
         }
         Ok(false)
     }
 
-    fn next_leaf(&mut self, view: &View<Database>, tree: Tree) -> Result<()> {
+    fn next_leaf(&mut self) -> Result<()> {
+        let Some((view, tree)) = self.source() else { return Ok(()) };
+        self.note_reached();
         let seek_key = match (self.front.started, self.front.leaf.upper()) {
             (true, None) => {
                 self.front.done = true;
@@ -287,49 +314,41 @@ impl Scan {
         let End { leaf, before, .. } = &mut self.front;
         view.leaf(tree, seek, leaf, before).inspect_err(|_| self.front.done = true)?;
         self.newest = self.newest.max(self.front.leaf.lsn());
-        let start = match &self.from {
-            Bound::Included(key) | Bound::Excluded(key) => self.front.leaf.find(key).unwrap_or_else(|at| at),
-            Bound::Unbounded => 0,
-        };
-        self.front.left = start..self.front.leaf.len();
-        self.front.before_left = 0..self.front.before.len();
-        self.front.started = true;
-        read_ahead(view, tree, &mut self.front, seek_key.as_deref().unwrap_or_default(), true);
+        self.front.begin(&self.from, &self.to);
+        read_ahead(&view, tree, &mut self.front, seek_key.as_deref().unwrap_or_default(), true);
         Ok(())
     }
 
     /// Goes to the next entry from the back that lies in the range. False: there is none.
     fn retreat(&mut self) -> Result<bool> {
-        let Some((view, tree)) = self.source()? else { return Ok(false) };
+        if !self.has_source()? {
+            return Ok(false);
+        }
+        self.turn_to(Side::Back);
         while !self.back.done {
             let next = self.back.next_down();
             if !self.back.key_into(next, &mut self.key) {
-                self.previous_leaf(&view, tree)?;
+                self.previous_leaf()?;
                 continue;
             }
-            if !self.contains(&self.key) {
-                if !self.above_start(&self.key) {
-                    self.back.done = true;
-                }
-                continue;
-            }
-            exclude(&mut self.to, &self.key);
-            match self.back.cell(next) {
-                None => {}
-                Some((cell::INLINE, _)) => {
-                    self.value = Lent::Back(next);
-                    return Ok(true);
-                }
+            self.reached = Some(Side::Back);
+            let value = match self.back.cell(next) {
+                None => continue,
+                Some((cell::INLINE, _)) => Lent::Back(next),
                 Some((kind, bytes)) => {
-                    self.value = Lent::Fetched(view.fetch(kind, bytes, &self.key)?);
-                    return Ok(true);
+                    let Ok((view, _)) = &self.source else { return Ok(false) };
+                    Lent::Fetched(view.fetch(kind, bytes, &self.key)?)
                 }
-            }
+            };
+            self.value = value;
+            return Ok(true);
         }
         Ok(false)
     }
 
-    fn previous_leaf(&mut self, view: &View<Database>, tree: Tree) -> Result<()> {
+    fn previous_leaf(&mut self) -> Result<()> {
+        let Some((view, tree)) = self.source() else { return Ok(()) };
+        self.note_reached();
         let lower = self.back.leaf.lower().to_vec();
         if self.back.started && (lower.is_empty() || !self.above_start(&lower)) {
             self.back.done = true;
@@ -344,20 +363,47 @@ impl Scan {
         let End { leaf, before, .. } = &mut self.back;
         view.leaf(tree, seek, leaf, before).inspect_err(|_| self.back.done = true)?;
         self.newest = self.newest.max(self.back.leaf.lsn());
-        let end = match &self.to {
-            Bound::Included(key) => self.back.leaf.find(key).map_or_else(|at| at, |at| at + 1),
-            Bound::Excluded(key) => self.back.leaf.find(key).unwrap_or_else(|at| at),
-            Bound::Unbounded => self.back.leaf.len(),
-        };
-        self.back.left = 0..end;
-        self.back.before_left = 0..self.back.before.len();
-        self.back.started = true;
-        read_ahead(view, tree, &mut self.back, &lower, false);
+        self.back.begin(&self.from, &self.to);
+        read_ahead(&view, tree, &mut self.back, &lower, false);
         Ok(())
     }
 }
 
 impl End {
+    /// A leaf has been copied: what lies between the bounds is still to be given out.
+    fn begin(&mut self, from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) {
+        self.left = 0..self.leaf.len();
+        self.before_left = 0..self.before.len();
+        self.started = true;
+        self.narrow(from, to);
+    }
+
+    /// Leaves out what does not lie between the bounds.
+    fn narrow(&mut self, from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) {
+        let start = match from {
+            Bound::Included(key) => self.leaf.find(key).unwrap_or_else(|at| at),
+            Bound::Excluded(key) => self.leaf.find(key).map_or_else(|at| at, |at| at + 1),
+            Bound::Unbounded => 0,
+        };
+        let end = match to {
+            Bound::Included(key) => self.leaf.find(key).map_or_else(|at| at, |at| at + 1),
+            Bound::Excluded(key) => self.leaf.find(key).unwrap_or_else(|at| at),
+            Bound::Unbounded => self.leaf.len(),
+        };
+        self.left = within(&self.left, start, end);
+        let start = match from {
+            Bound::Included(from) => self.before.partition_point(|(key, _)| **key < **from),
+            Bound::Excluded(from) => self.before.partition_point(|(key, _)| **key <= **from),
+            Bound::Unbounded => 0,
+        };
+        let end = match to {
+            Bound::Included(to) => self.before.partition_point(|(key, _)| **key <= **to),
+            Bound::Excluded(to) => self.before.partition_point(|(key, _)| **key < **to),
+            Bound::Unbounded => self.before.len(),
+        };
+        self.before_left = within(&self.before_left, start, end);
+    }
+
     /// Puts the key of an entry in place of what `key` holds. False: there is none left.
     fn key_into(&self, next: Next, key: &mut Vec<u8>) -> bool {
         match next {
@@ -379,6 +425,12 @@ impl End {
             Next::Exhausted => None,
         }
     }
+}
+
+/// What of `left` lies in `start..end`.
+fn within(left: &std::ops::Range<usize>, start: usize, end: usize) -> std::ops::Range<usize> {
+    let (start, end) = (left.start.max(start), left.end.min(end));
+    start..end.max(start)
 }
 
 /// Makes `key` the excluded end, in the memory of the end before.

@@ -8,7 +8,7 @@ use super::TreeId;
 use super::access::Plain;
 use super::error::{Corrupt, Stop};
 use super::layout::LSN_AT;
-use super::node::{Fault, Node};
+use super::node::{Fault, Node, Shape};
 use super::read::{RESTARTS_MAX, wrong};
 use super::search::Place;
 use super::{Seek, Tree};
@@ -18,7 +18,8 @@ use ashlar_bufferpool::{PageId, PageStore, Pool};
 #[derive(Clone, Debug, Default)]
 pub struct LeafCopy {
     bytes: Vec<u8>,
-    tree: TreeId,
+    /// The shape of what stands in `bytes`, as it was found when the copy was made. `None`: no leaf.
+    shape: Option<Shape>,
     page: PageId,
 }
 
@@ -95,8 +96,7 @@ impl LeafCopy {
     }
 
     fn node(&self) -> Option<Node<Plain<'_>>> {
-        // The shape was checked when the copy was made; it is read again rather than kept beside the bytes.
-        Node::open(Plain(&self.bytes), self.tree).ok()
+        self.shape.map(|shape| Node::of_shape(Plain(&self.bytes), shape))
     }
 
     /// Makes this a copy of the leaf in `bytes`.
@@ -106,14 +106,14 @@ impl LeafCopy {
         self.bytes.resize(bytes.len(), 0);
         self.bytes[..slots_end].copy_from_slice(&bytes[..slots_end]);
         self.bytes[heap..].copy_from_slice(&bytes[heap..]);
-        (self.tree, self.page) = (tree, page);
+        (self.shape, self.page) = (Some(node.shape()), page);
         Ok(())
     }
 
     /// Whether the leaf is where the seek lands, so that a scan moves on, and all entries are within the page, so that reading
     /// them can't fail.
     fn check(&self, seek: Seek<'_>) -> Result<(), Fault> {
-        let node = Node::open(Plain(&self.bytes), self.tree)?;
+        let Some(node) = self.node() else { return Err("there is no leaf") };
         let (lower, upper) = (node.lower_fence(), node.upper_fence());
         let lands = match seek {
             Seek::AtOrAfter(key) => node.covers(key),

@@ -56,6 +56,14 @@ pub(crate) fn head(suffix: &[u8]) -> u32 {
     }
 }
 
+/// What was found when a page's shape was checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    level: u8,
+    count: usize,
+    prefix: usize,
+}
+
 /// A page of a tree whose shape has been checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<A> {
@@ -93,6 +101,17 @@ impl<A: Access> Node<A> {
             return Err("an inner page has no child");
         }
         Ok(Node { page, level, count, prefix })
+    }
+
+    /// A page that has not changed since its shape was found.
+    #[inline]
+    pub(crate) fn of_shape(page: A, Shape { level, count, prefix }: Shape) -> Node<A> {
+        Node { page, level, count, prefix }
+    }
+
+    #[inline]
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { level: self.level, count: self.count, prefix: self.prefix }
     }
 
     /// 0 for a leaf.

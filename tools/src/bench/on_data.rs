@@ -64,16 +64,15 @@ impl OnData {
     /// Reads the entries `from..to`, and sees that there are no others between.
     fn scan(&self, from: u64, to: u64) -> Result<()> {
         // No end is given: a scan of 100 entries is one that stops after as many.
-        let mut range = self.data.range(data::key(from)..);
+        let mut cursor = self.data.cursor(data::key(from)..);
         for i in from..to {
-            let Some(entry) = range.next() else { return Err(wrong(format!("a scan ends before entry {i}"))) };
-            let (key, value) = entry?;
-            if data::entry_of(&key) != Some(i) {
+            let Some((key, value)) = cursor.next()? else { return Err(wrong(format!("a scan ends before entry {i}"))) };
+            if data::entry_of(key) != Some(i) {
                 return Err(wrong(format!("a scan gives key {} where entry {i} should be", key.escape_ascii())));
             }
-            self.set.check(i, Some(&value))?;
+            self.set.check(i, Some(value))?;
         }
-        match to == self.set.n && range.next().is_some() {
+        match to == self.set.n && cursor.next()?.is_some() {
             true => Err(wrong("a scan goes on behind the last entry".into())),
             false => Ok(()),
         }
