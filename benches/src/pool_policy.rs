@@ -1,0 +1,84 @@
+//! The buffer pool's own policy (`bufferpool/src/policy.rs`, included), run as the pool runs it where all pages are clean and nobody
+//! holds one:
+//!
+//! - a hit sets the frame's mark (`frame.rs`, `touch`), and so does the first use after a load: whoever waited for the page looks it up
+//!   again (`load.rs`);
+//! - a miss takes a free frame; where there is none, victims leave in groups (`reserve.rs`: a 64th of the frames, 64 at most), by
+//!   `evict.rs`.
+//!
+//! Not here: dirty pages, latches, and the background thread, which evicts a little ahead of need.
+
+use crate::page_id::PageId;
+use crate::policy::Policy;
+use crate::slot::FrameId;
+use std::cell::Cell;
+
+/// A cache of page ids that are below a limit.
+pub struct PoolPolicy {
+    policy: Policy,
+    marks: Vec<Cell<bool>>,
+    /// By frame.
+    page_of: Vec<u32>,
+    /// By page.
+    frame_of: Vec<Option<FrameId>>,
+    free: Vec<FrameId>,
+    victims: usize,
+}
+
+impl PoolPolicy {
+    /// Of `frames` frames, at least one, for page ids below `pages`.
+    pub fn new(frames: usize, pages: usize) -> PoolPolicy {
+        let frames = u32::try_from(frames).unwrap_or(u32::MAX);
+        // As `Limits::new` in `core.rs`.
+        PoolPolicy::with_victims(frames, pages, (frames as usize / 64).clamp(1, 64))
+    }
+
+    /// The same, with `victims` pages leaving at a time.
+    pub fn with_victims(frames: u32, pages: usize, victims: usize) -> PoolPolicy {
+        PoolPolicy {
+            policy: Policy::new(frames),
+            marks: vec![Cell::new(false); frames as usize],
+            page_of: vec![0; frames as usize],
+            frame_of: vec![None; pages],
+            free: (0..frames).rev().map(FrameId).collect(),
+            victims,
+        }
+    }
+
+    /// Uses `page`; tells whether it was in memory.
+    pub fn access(&mut self, page: u32) -> bool {
+        let found = self.frame_of[page as usize];
+        let frame = found.unwrap_or_else(|| self.load(page));
+        self.marks[frame.index()].set(true);
+        found.is_some()
+    }
+
+    /// How many pages are in memory.
+    pub fn resident(&self) -> usize {
+        self.marks.len() - self.free.len()
+    }
+
+    fn load(&mut self, page: u32) -> FrameId {
+        if self.free.is_empty() {
+            self.evict();
+        }
+        let frame = self.free.pop().expect("a search of the policy offers every frame");
+        let marks = &self.marks;
+        self.policy.insert(frame, PageId(page.into()), |frame| marks[frame.index()].take());
+        self.page_of[frame.index()] = page;
+        self.frame_of[page as usize] = Some(frame);
+        frame
+    }
+
+    fn evict(&mut self) {
+        let mut search = self.policy.search();
+        for _ in 0..self.victims {
+            let marks = &self.marks;
+            let Some(frame) = self.policy.next_victim(&mut search, |frame| marks[frame.index()].take()) else { break };
+            let page = self.page_of[frame.index()];
+            self.policy.evicted(frame, PageId(page.into()));
+            self.frame_of[page as usize] = None;
+            self.free.push(frame);
+        }
+    }
+}
