@@ -11,7 +11,7 @@ use ashlardb::{Database, Durability, Keyspace, Options, Snapshot};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 
-const ENTRIES: u64 = 20_000;
+const ENTRIES: u64 = 5_000;
 
 struct Changed {
     _dir: tempfile::TempDir,
@@ -24,7 +24,7 @@ struct Changed {
 fn changed(rounds: u8) -> Changed {
     let base = std::env::var("ASHLAR_TEST_DIR").unwrap_or_else(|_| ".".into());
     let dir = tempfile::tempdir_in(base).unwrap();
-    let options = Options::new().cache_size(64 << 20).durability(Durability::Eventual);
+    let options = Options::new().cache_size(256 << 20).durability(Durability::Eventual);
     let db = options.open(dir.path().join("db")).unwrap();
     let keyspace = db.keyspace("bench").unwrap();
     write_all(&db, &keyspace, 1);

@@ -22,26 +22,36 @@ pub struct PoolPolicy {
     /// By page.
     frame_of: Vec<Option<FrameId>>,
     free: Vec<FrameId>,
-    victims: usize,
+    how: How,
+}
+
+/// How the policy is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct How {
+    /// So many pages leave at a time.
+    pub victims: usize,
+    /// Whether the use for which a page was loaded sets its mark.
+    pub first_use_counts: bool,
+}
+
+impl How {
+    /// As in a pool of `frames` frames: `Limits::new` in `core.rs`.
+    pub fn in_pool(frames: usize) -> How {
+        How { victims: (frames / 64).clamp(1, 64), first_use_counts: true }
+    }
 }
 
 impl PoolPolicy {
     /// Of `frames` frames, at least one, for page ids below `pages`.
-    pub fn new(frames: usize, pages: usize) -> PoolPolicy {
+    pub fn new(frames: usize, pages: usize, how: How) -> PoolPolicy {
         let frames = u32::try_from(frames).unwrap_or(u32::MAX);
-        // As `Limits::new` in `core.rs`.
-        PoolPolicy::with_victims(frames, pages, (frames as usize / 64).clamp(1, 64))
-    }
-
-    /// The same, with `victims` pages leaving at a time.
-    pub fn with_victims(frames: u32, pages: usize, victims: usize) -> PoolPolicy {
         PoolPolicy {
             policy: Policy::new(frames),
             marks: vec![Cell::new(false); frames as usize],
             page_of: vec![0; frames as usize],
             frame_of: vec![None; pages],
             free: (0..frames).rev().map(FrameId).collect(),
-            victims,
+            how,
         }
     }
 
@@ -49,7 +59,9 @@ impl PoolPolicy {
     pub fn access(&mut self, page: u32) -> bool {
         let found = self.frame_of[page as usize];
         let frame = found.unwrap_or_else(|| self.load(page));
-        self.marks[frame.index()].set(true);
+        if found.is_some() || self.how.first_use_counts {
+            self.marks[frame.index()].set(true);
+        }
         found.is_some()
     }
 
@@ -72,7 +84,7 @@ impl PoolPolicy {
 
     fn evict(&mut self) {
         let mut search = self.policy.search();
-        for _ in 0..self.victims {
+        for _ in 0..self.how.victims {
             let marks = &self.marks;
             let Some(frame) = self.policy.next_victim(&mut search, |frame| marks[frame.index()].take()) else { break };
             let page = self.page_of[frame.index()];

@@ -33,8 +33,8 @@ struct Args {
     /// Prints JSON instead of a Markdown table.
     #[arg(long)]
     json: bool,
-    /// Compares the pool's policy with other constants (share of the frames on probation / ids remembered, both of the frames) instead
-    /// of with other policies.
+    /// Compares the pool's policy with changes of it instead of with other policies; "10 % / 50 %": share of the frames on probation, and
+    /// of ids that are remembered.
     #[arg(long)]
     constants: bool,
 }

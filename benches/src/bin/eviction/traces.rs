@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Zipf(f64),
     /// Zipf 0.99; every so often, beside it, a scan of all pages: of three accesses one belongs to a scan, two are skewed.
     ScanAndZipf,
+    /// Skewed to what is new: zipf 0.99 over how long ago a page was made, and every so often one is made, which is then the most used.
+    Latest,
     /// Pages one after the other, in a circle that is a tenth larger than the cache.
     Loop,
     /// Point reads of keys, zipf 0.99: the root, an inner page, a leaf.
@@ -31,6 +33,8 @@ pub(crate) enum Kind {
     ReadModifyWrite,
 }
 
+/// Accesses for each page that is made, of a skew to what is new.
+const MADE_EVERY: usize = 20;
 /// Keys of a leaf.
 const KEYS_PER_LEAF: u32 = 50;
 /// Leaves below an inner page.
@@ -39,11 +43,12 @@ const FANOUT: u32 = 200;
 const CHANGED_AFTER: usize = 10;
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 7] = [
+    pub(crate) const ALL: [Kind; 8] = [
         Kind::Uniform,
         Kind::Zipf(0.99),
         Kind::Zipf(0.8),
         Kind::ScanAndZipf,
+        Kind::Latest,
         Kind::Loop,
         Kind::BTree,
         Kind::ReadModifyWrite,
@@ -54,6 +59,7 @@ impl Kind {
             Kind::Uniform => "uniform".into(),
             Kind::Zipf(s) => format!("zipf {s}"),
             Kind::ScanAndZipf => "scan and zipf".into(),
+            Kind::Latest => "latest".into(),
             Kind::Loop => "loop".into(),
             Kind::BTree => "tree, reads".into(),
             Kind::ReadModifyWrite => "tree, read and write".into(),
@@ -72,6 +78,7 @@ impl Kind {
                 accesses.extend((0..len).map(|_| skewed.next(random)));
             }
             Kind::ScanAndZipf => scan_and_zipf(pages, len, random, &mut accesses),
+            Kind::Latest => latest(pages, len, random, &mut accesses),
             Kind::Loop => {
                 let around = (frames + (frames / 10).max(1)).min(pages as usize);
                 accesses.extend((0..len).map(|n| (n % around) as u32));
@@ -125,6 +132,16 @@ fn scan_and_zipf(pages: u32, len: usize, random: &mut ChaCha8Rng, accesses: &mut
         }
     }
     accesses.truncate(len);
+}
+
+/// Pages are made in the order of their numbers, and over again: the oldest is the next that is made.
+fn latest(pages: u32, len: usize, random: &mut ChaCha8Rng, accesses: &mut Vec<u32>) {
+    let zipf = Zipf::new(f64::from(pages), 0.99).expect("there is something to choose from");
+    accesses.extend((0..len).map(|n| {
+        let newest = (n / MADE_EVERY) as u64;
+        let rank = zipf.sample(random) as u64 - 1;
+        ((newest + u64::from(pages) - rank) % u64::from(pages)) as u32
+    }));
 }
 
 /// Pages: the root, then inner pages, then leaves.
@@ -199,6 +216,16 @@ mod tests {
         assert!(counts.iter().all(|&count| count >= 33), "33 whole scans");
         let scan: Vec<u32> = trace.accesses[PAGES as usize..][..2 * PAGES as usize].iter().copied().step_by(2).collect();
         assert_eq!(scan, (0..PAGES).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_newest_page_is_used_most() {
+        let (trace, _) = counts(Kind::Latest);
+        let newest = (0..100_000).filter(|&n| trace.accesses[n] as usize == n / MADE_EVERY % PAGES as usize).count();
+        let next = (0..100_000).filter(|&n| trace.accesses[n] as usize + 1 == n / MADE_EVERY % PAGES as usize).count();
+        let all: f64 = (1..=PAGES).map(|rank| f64::from(rank).powf(-0.99)).sum();
+        assert!((newest as f64 * all / 100_000.0 - 1.0).abs() < 0.1, "{newest}");
+        assert!((next as f64 * all / 100_000.0 * 2f64.powf(0.99) - 1.0).abs() < 0.1, "{next}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod two_q;
 mod tests;
 
 use crate::traces::Trace;
+use ashlar::{How, PoolPolicy};
 use clock2q_plus::Sizes;
 
 /// A cache in use.
@@ -23,7 +24,7 @@ pub(crate) trait Cache {
     /// Uses `page`; whether it was in the cache.
     fn access(&mut self, page: u32) -> bool;
     /// How many pages are in it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for tests: the simulator counts hits"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "for tests: the simulator counts hits"))]
     fn resident(&self) -> usize;
 }
 
@@ -51,7 +52,7 @@ pub(crate) fn optimum() -> Policy {
 
 /// What the pool does.
 pub(crate) fn ashlar() -> Policy {
-    Policy::new("Ashlar", |frames, trace| ashlar::PoolPolicy::new(frames, trace.pages()))
+    Policy::new("Ashlar", |frames, trace| PoolPolicy::new(frames, trace.pages(), How::in_pool(frames)))
 }
 
 /// What is compared with it.
@@ -69,14 +70,17 @@ pub(crate) fn others() -> Vec<Policy> {
 /// The pool's policy with other constants: shares of the frames, in percent. It stands in by Clock2Q+, whose rules it has: the pool's
 /// own constants are there as well, so that one sees how near that comes.
 pub(crate) fn other_constants() -> Vec<Policy> {
-    let one_at_a_time = Policy::new("Ashlar, one victim at a time", |frames, trace| {
-        ashlar::PoolPolicy::with_victims(u32::try_from(frames).unwrap_or(u32::MAX), trace.pages(), 1)
+    let one_at_a_time = Policy::new("one victim at a time", |frames, trace| {
+        PoolPolicy::new(frames, trace.pages(), How { victims: 1, ..How::in_pool(frames) })
     });
-    let shares = [(5, 50), (10, 50), (20, 50), (5, 100), (10, 100), (20, 100), (10, 200), (25, 50), (10, 400)];
+    let without_first = Policy::new("first use not counted", |frames, trace| {
+        PoolPolicy::new(frames, trace.pages(), How { first_use_counts: false, ..How::in_pool(frames) })
+    });
+    let shares = [(10, 50), (5, 50), (20, 50), (10, 25), (10, 100), (10, 200)];
     let variants = shares.map(|(probation, ghost)| {
         Policy::new(format!("{probation} % / {ghost} %"), move |frames, trace| {
             clock2q_plus::Clock2QPlus::new(Sizes::shares(frames, probation, ghost), trace.pages())
         })
     });
-    std::iter::once(one_at_a_time).chain(variants).collect()
+    [one_at_a_time, without_first].into_iter().chain(variants).collect()
 }
