@@ -51,11 +51,7 @@ impl Shape {
     }
 }
 
-fn fullest(
-    percent: usize,
-    page: impl Fn(usize) -> Option<Page>,
-    keys: impl Fn(usize) -> Vec<Vec<u8>>,
-) -> (Page, Vec<Vec<u8>>) {
+fn fullest(percent: usize, page: impl Fn(usize) -> Option<Page>, keys: impl Fn(usize) -> Vec<Vec<u8>>) -> (Page, Vec<Vec<u8>>) {
     let fits = |n: &usize| page(*n).is_some_and(|page| page.fill() * 100.0 <= percent as f64);
     let n = (1..).take_while(fits).last().unwrap();
     (page(n).unwrap(), keys(n))

@@ -70,11 +70,11 @@ fn eviction(c: &mut Criterion) {
             touched += 1;
             let hold = match pool.optimistic(black_box(PageId(n))) {
                 Ok(_) => None,
-                Err(Miss::NotResident(page)) => {
+                Err(miss) => {
+                    assert_eq!(miss, Miss::NotResident(PageId(n)));
                     missed += 1;
-                    Some(pool.load(page).unwrap())
+                    Some(pool.load(miss.page()).unwrap())
                 }
-                Err(miss) => panic!("{miss:?}"),
             };
             assert_eq!(pool.shared(PageId(n)).unwrap().view().u64(NUMBER_AT), n);
             drop(hold);

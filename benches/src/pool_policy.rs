@@ -16,7 +16,8 @@ use std::cell::Cell;
 /// A cache of page ids that are below a limit.
 pub struct PoolPolicy {
     policy: Policy,
-    marks: Vec<Cell<bool>>,
+    /// Uses since eviction last looked, by frame.
+    marks: Vec<Cell<u8>>,
     /// By frame.
     page_of: Vec<u32>,
     /// By page.
@@ -32,12 +33,14 @@ pub struct How {
     pub victims: usize,
     /// Whether the use for which a page was loaded sets its mark.
     pub first_use_counts: bool,
+    /// Uses are counted up to this, and each keeps the page for one more look; 1: a mark.
+    pub uses_max: u8,
 }
 
 impl How {
     /// As in a pool of `frames` frames: `Limits::new` in `core.rs`.
     pub fn in_pool(frames: usize) -> How {
-        How { victims: (frames / 64).clamp(1, 64), first_use_counts: true }
+        How { victims: (frames / 64).clamp(1, 64), first_use_counts: true, uses_max: 1 }
     }
 }
 
@@ -47,7 +50,7 @@ impl PoolPolicy {
         let frames = u32::try_from(frames).unwrap_or(u32::MAX);
         PoolPolicy {
             policy: Policy::new(frames),
-            marks: vec![Cell::new(false); frames as usize],
+            marks: vec![Cell::new(0); frames as usize],
             page_of: vec![0; frames as usize],
             frame_of: vec![None; pages],
             free: (0..frames).rev().map(FrameId).collect(),
@@ -60,7 +63,8 @@ impl PoolPolicy {
         let found = self.frame_of[page as usize];
         let frame = found.unwrap_or_else(|| self.load(page));
         if found.is_some() || self.how.first_use_counts {
-            self.marks[frame.index()].set(true);
+            let mark = &self.marks[frame.index()];
+            mark.set((mark.get() + 1).min(self.how.uses_max));
         }
         found.is_some()
     }
@@ -76,7 +80,7 @@ impl PoolPolicy {
         }
         let frame = self.free.pop().expect("a search of the policy offers every frame");
         let marks = &self.marks;
-        self.policy.insert(frame, PageId(page.into()), |frame| marks[frame.index()].take());
+        self.policy.insert(frame, PageId(page.into()), |frame| marks[frame.index()].take() > 0);
         self.page_of[frame.index()] = page;
         self.frame_of[page as usize] = Some(frame);
         frame
@@ -86,7 +90,11 @@ impl PoolPolicy {
         let mut search = self.policy.search();
         for _ in 0..self.how.victims {
             let marks = &self.marks;
-            let Some(frame) = self.policy.next_victim(&mut search, |frame| marks[frame.index()].take()) else { break };
+            let take_mark = |frame: FrameId| {
+                let mark = &marks[frame.index()];
+                mark.replace(mark.get().saturating_sub(1)) > 0
+            };
+            let Some(frame) = self.policy.next_victim(&mut search, take_mark) else { break };
             let page = self.page_of[frame.index()];
             self.policy.evicted(frame, PageId(page.into()));
             self.frame_of[page as usize] = None;

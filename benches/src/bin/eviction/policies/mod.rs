@@ -31,8 +31,10 @@ pub(crate) trait Cache {
 /// A policy: its name, and how a cache of so many frames is made for a trace.
 pub(crate) struct Policy {
     pub(crate) name: String,
-    make: Box<dyn Fn(usize, &Trace) -> Box<dyn Cache>>,
+    make: Box<Make>,
 }
+
+type Make = dyn Fn(usize, &Trace) -> Box<dyn Cache>;
 
 impl Policy {
     fn new<C: Cache + 'static>(name: impl Into<String>, make: impl Fn(usize, &Trace) -> C + 'static) -> Policy {
@@ -47,7 +49,7 @@ impl Policy {
 
 /// The limit that no policy passes.
 pub(crate) fn optimum() -> Policy {
-    Policy::new("MIN", |frames, trace| min::Min::new(frames, trace))
+    Policy::new("MIN", min::Min::new)
 }
 
 /// What the pool does.
@@ -76,11 +78,18 @@ pub(crate) fn other_constants() -> Vec<Policy> {
     let without_first = Policy::new("first use not counted", |frames, trace| {
         PoolPolicy::new(frames, trace.pages(), How { first_use_counts: false, ..How::in_pool(frames) })
     });
+    let counted = Policy::new("uses counted up to 3", |frames, trace| {
+        PoolPolicy::new(frames, trace.pages(), How { uses_max: 3, ..How::in_pool(frames) })
+    });
+    let counted_without_first = Policy::new("both", |frames, trace| {
+        let how = How { uses_max: 3, first_use_counts: false, ..How::in_pool(frames) };
+        PoolPolicy::new(frames, trace.pages(), how)
+    });
     let shares = [(10, 50), (5, 50), (20, 50), (10, 25), (10, 100), (10, 200)];
     let variants = shares.map(|(probation, ghost)| {
         Policy::new(format!("{probation} % / {ghost} %"), move |frames, trace| {
             clock2q_plus::Clock2QPlus::new(Sizes::shares(frames, probation, ghost), trace.pages())
         })
     });
-    [one_at_a_time, without_first].into_iter().chain(variants).collect()
+    [one_at_a_time, without_first, counted, counted_without_first].into_iter().chain(variants).collect()
 }

@@ -76,7 +76,7 @@ fn clock2q_plus_does_not_count_uses_in_the_window() {
 /// Of twenty frames two are on probation, the younger of them in the window.
 #[test]
 fn the_pool_keeps_what_was_used_after_the_window_or_comes_back() {
-    let mut cache = PoolPolicy::new(20, 1000, How { victims: 1, first_use_counts: true });
+    let mut cache = PoolPolicy::new(20, 1000, How { victims: 1, first_use_counts: true, uses_max: 1 });
     let mut uses = |pages: std::ops::Range<u32>| pages.filter(|&page| cache.access(page)).count();
     assert_eq!(uses(0..20), 0);
     assert_eq!(uses(0..1), 1, "used again: it will move to main");
@@ -136,11 +136,10 @@ fn without_two_differences_the_pool_is_near_clock2q_plus() {
     for kind in Kind::ALL.into_iter().filter(|&kind| kind != Kind::Loop) {
         let trace = kind.trace(5000, 100_000, 500, 5);
         let own = Policy::new("", |frames, trace: &Trace| {
-            PoolPolicy::new(frames, trace.pages(), How { victims: 1, first_use_counts: false })
+            PoolPolicy::new(frames, trace.pages(), How { victims: 1, first_use_counts: false, uses_max: 1 })
         });
-        let stand_in = Policy::new("", |frames, trace| {
-            clock2q_plus::Clock2QPlus::new(Sizes::shares(frames, 10, 50), trace.pages())
-        });
+        let stand_in =
+            Policy::new("", |frames, trace| clock2q_plus::Clock2QPlus::new(Sizes::shares(frames, 10, 50), trace.pages()));
         let (own, other) = (count(&own, 500, &trace) as f64, count(&stand_in, 500, &trace) as f64);
         assert!((own / other - 1.0).abs() < 0.01, "{own} and {other}, {kind:?}");
     }
