@@ -52,6 +52,9 @@ fn two_q_waits_for_a_page_to_come_back() {
     // In Am are 4 and 7, new are 8 (or 9) and 1.
     let again = [&accesses[..], &[4, 7, 1]].concat();
     assert_eq!(hits(two_q::TwoQ::new(4), &again), [8, 11, 16, 17, 18]);
+    // 8 comes back; then 7 leaves Am for 3, because 4 was used after it.
+    let again = [&accesses[..], &[4, 8, 3, 4, 7]].concat();
+    assert_eq!(hits(two_q::TwoQ::new(4), &again), [8, 11, 16, 19]);
 }
 
 #[test]
@@ -60,6 +63,9 @@ fn s3_fifo_filters_with_a_small_queue() {
     let accesses = [1, 2, 3, 4, 1, 1, 2, 5, 2, 1, 6, 7, 3, 8, 4, 7, 9, 2, 1, 7, 3];
     // At place 16 the small queue is empty: main spares 1 and lets 2 go.
     assert_eq!(hits(s3_fifo::S3Fifo::new(4, 10), &accesses), [4, 5, 6, 9, 18, 19, 20]);
+    // 8, 4, 9 and 2 come back and push the others through main; of those 1, used three times, outlives two rounds.
+    let again = [&accesses[..], &[1, 1, 8, 10, 4, 11, 9, 12, 2, 13, 1]].concat();
+    assert_eq!(hits(s3_fifo::S3Fifo::new(4, 14), &again), [4, 5, 6, 9, 18, 19, 20, 21, 22, 31]);
 }
 
 #[test]
