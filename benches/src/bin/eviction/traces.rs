@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     ScanAndZipf,
     /// Skewed to what is new: zipf 0.99 over how long ago a page was made, and every so often one is made, which is then the most used.
     Latest,
+    /// Evenly from a working set that would fit, four fifths of the cache, and is another after ten times as many accesses as there are
+    /// frames.
+    Shifting,
     /// Pages one after the other, in a circle that is a tenth larger than the cache.
     Loop,
     /// Point reads of keys, zipf 0.99: the root, an inner page, a leaf.
@@ -43,12 +46,13 @@ const FANOUT: u32 = 200;
 const CHANGED_AFTER: usize = 10;
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 8] = [
+    pub(crate) const ALL: [Kind; 9] = [
         Kind::Uniform,
         Kind::Zipf(0.99),
         Kind::Zipf(0.8),
         Kind::ScanAndZipf,
         Kind::Latest,
+        Kind::Shifting,
         Kind::Loop,
         Kind::BTree,
         Kind::ReadModifyWrite,
@@ -60,6 +64,7 @@ impl Kind {
             Kind::Zipf(s) => format!("zipf {s}"),
             Kind::ScanAndZipf => "scan and zipf".into(),
             Kind::Latest => "latest".into(),
+            Kind::Shifting => "shifting".into(),
             Kind::Loop => "loop".into(),
             Kind::BTree => "tree, reads".into(),
             Kind::ReadModifyWrite => "tree, read and write".into(),
@@ -79,6 +84,13 @@ impl Kind {
             }
             Kind::ScanAndZipf => scan_and_zipf(pages, len, random, &mut accesses),
             Kind::Latest => latest(pages, len, random, &mut accesses),
+            Kind::Shifting => {
+                let (set, stay) = ((frames as u64 * 4 / 5).max(1), 10 * frames.max(1));
+                accesses.extend((0..len).map(|n| {
+                    let first = (n / stay) as u64 * set;
+                    ((first + random.random_range(0..set)) % u64::from(pages)) as u32
+                }));
+            }
             Kind::Loop => {
                 let around = (frames + (frames / 10).max(1)).min(pages as usize);
                 accesses.extend((0..len).map(|n| (n % around) as u32));
@@ -226,6 +238,16 @@ mod tests {
         let all: f64 = (1..=PAGES).map(|rank| f64::from(rank).powf(-0.99)).sum();
         assert!((newest as f64 * all / 100_000.0 - 1.0).abs() < 0.1, "{newest}");
         assert!((next as f64 * all / 100_000.0 * 2f64.powf(0.99) - 1.0).abs() < 0.1, "{next}");
+    }
+
+    #[test]
+    fn a_working_set_fits_and_is_left_for_another() {
+        let (trace, _) = counts(Kind::Shifting);
+        for (n, stay) in trace.accesses.chunks_exact(1000).enumerate() {
+            let first = (n * 80 % PAGES as usize) as u32;
+            assert!(stay.iter().all(|&page| (page + PAGES - first) % PAGES < 80), "{n}");
+            assert!(stay.iter().collect::<std::collections::HashSet<_>>().len() > 70, "{n}");
+        }
     }
 
     #[test]
