@@ -1,1 +1,28 @@
-//! Criterion micro-benchmarks of Ashlar live in `benches/`.
+//! What the micro-benchmarks and the simulator of eviction share: parts of the engine that are nobody's business otherwise.
+//!
+//! The files of the engine themselves are included by path, so that nothing is public in the engine for the sake of a measurement, and
+//! what is measured is what runs. Their `crate::…` are found here, by the names that they know.
+//!
+//! - [`nodes`]: one page of a tree, searched and changed (`engine/src/btree`);
+//! - [`pool_policy`]: which page leaves memory (`bufferpool/src/policy.rs`), as the pool runs it;
+//! - [`data`]: keys that the benchmarks have in common.
+
+pub mod data;
+pub mod nodes;
+pub mod pool_policy;
+
+/// The included files, whole: not all of what they have is used here.
+macro_rules! included {
+    ($($path:literal $name:ident;)*) => {
+        $(#[path = $path] #[allow(dead_code, unreachable_pub, clippy::all)] mod $name;)*
+    };
+}
+
+included! {
+    "../../bufferpool/src/block_ptr.rs" block_ptr;
+    "../../bufferpool/src/ghost.rs" ghost;
+    "../../bufferpool/src/lists.rs" lists;
+    "../../bufferpool/src/page_id.rs" page_id;
+    "../../bufferpool/src/policy.rs" policy;
+    "../../bufferpool/src/slot.rs" slot;
+}
