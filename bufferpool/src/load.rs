@@ -181,10 +181,14 @@ impl<S: PageStore> Claim<S> {
         let (page, at) = (self.page, self.at);
         let frame = self.core.frames.slice(self.frame);
         let in_flight = InFlight(Arc::clone(&self.core));
+        // Together, and in this order: where the store drops the completion, too, the claim has ended before that is told.
+        let reading = (self, in_flight);
         let done = move |result: Result<(), S::Error>| {
+            let reading = reading;
+            let (claim, in_flight) = reading;
             match result {
-                Ok(()) => drop(self.publish(0)),
-                Err(error) => self.fail(Outcome::Failed(error)),
+                Ok(()) => drop(claim.publish(0)),
+                Err(error) => claim.fail(Outcome::Failed(error)),
             }
             drop(in_flight);
         };

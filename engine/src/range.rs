@@ -24,7 +24,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// Leaves asked for ahead of a scan, at most.
-const AHEAD_MAX: usize = 32;
+const AHEAD_MAX: usize = 64;
 
 /// An entry: key and value.
 pub(crate) type Entry = (Vec<u8>, Value);
@@ -450,7 +450,7 @@ fn read_ahead(view: &View<Database>, tree: Tree, end: &mut End, key: &[u8], forw
     end.asked = end.asked.saturating_sub(1);
     let depth = (end.leaves.saturating_sub(1) * 2).min(AHEAD_MAX);
     let pool = view.pool();
-    if depth == 0 || end.asked > depth / 2 || !pool.may_miss() {
+    if depth == 0 || end.asked > depth / 4 * 3 || !pool.may_miss() {
         return;
     }
     let mut pages: Vec<PageId> = Vec::new();

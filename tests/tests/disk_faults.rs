@@ -77,3 +77,65 @@ fn a_sync_that_fails_while_the_file_grows_ends_all_writing() {
     assert!(matches!(db.checkpoint(), Err(Error::ReadOnly { .. })));
     assert_eq!(&keyspace.get(0u32.to_be_bytes()).unwrap().unwrap()[..], [7; 1000]);
 }
+
+/// Pages that stand side by side are read together. Where one of them can't be read, that one is the error, and no other.
+#[test]
+fn of_pages_that_are_read_together_only_the_unreadable_are_errors() {
+    const COUNT: u32 = 4000;
+    let sim = Sim::new(SimOptions::new(5));
+    let options = || {
+        let options = Database::options().page_size(4096).segment_size(4 << 20).log_limit(16 << 20);
+        options.cache_size(1 << 20).background(Background::Manual).file_system(sim.fs())
+    };
+    let db = options().open("/db").unwrap();
+    db.keyspace("k").unwrap().bulk_load((0..COUNT).map(|n| Ok::<_, Error>((n.to_be_bytes(), [n as u8; 1000])))).unwrap();
+    db.close().unwrap();
+    // Each key, by itself or in a scan that goes on behind an error: whether it can be read, and that it is right.
+    let singly = |db: &Database| -> Vec<bool> {
+        let keyspace = db.keyspace("k").unwrap();
+        let read = |n: u32| match keyspace.get(n.to_be_bytes()) {
+            Ok(value) => {
+                assert_eq!(&value.unwrap()[..], [n as u8; 1000]);
+                true
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::Io(_)), "{error}");
+                false
+            }
+        };
+        (0..COUNT).map(read).collect()
+    };
+    let scanned = |db: &Database| -> Vec<bool> {
+        let keyspace = db.keyspace("k").unwrap();
+        let mut readable = vec![false; COUNT as usize];
+        let mut next = 0;
+        while next < COUNT {
+            for entry in keyspace.range(next.to_be_bytes()..) {
+                let Ok((key, value)) = entry.inspect_err(|error| assert!(matches!(error, Error::Io(_)), "{error}")) else {
+                    break;
+                };
+                next = u32::from_be_bytes(key[..].try_into().unwrap());
+                assert_eq!(&value[..], [next as u8; 1000]);
+                readable[next as usize] = true;
+                next += 1;
+            }
+            // Over the key at the error, which another leaf may begin behind.
+            next += 1;
+        }
+        readable
+    };
+    // For a moment nothing can be read; then some sectors, for good.
+    let db = options().open("/db").unwrap();
+    sim.set_faults(FaultRates::none().with(FaultKind::ReadError, FaultRates::OF));
+    assert!(!scanned(&db).contains(&true));
+    sim.set_faults(FaultRates::none());
+    assert!(!scanned(&db).contains(&false));
+    drop(db);
+    let db = options().open("/db").unwrap();
+    sim.set_faults(FaultRates::none().with(FaultKind::BadSector, FaultRates::OF / 20));
+    let once = scanned(&db);
+    sim.set_faults(FaultRates::none());
+    let bad = once.iter().filter(|readable| !**readable).count();
+    assert!(bad > 10 && bad < COUNT as usize / 2, "{bad} of {COUNT} can't be read");
+    assert!(singly(&db) == once && scanned(&db) == once);
+}

@@ -25,6 +25,7 @@ mod grow;
 mod held;
 mod ids;
 mod pages;
+mod reads;
 mod retired;
 mod shrink;
 mod sync;
@@ -42,7 +43,7 @@ use ashlar_disk::sync::Mutex;
 use ashlar_disk::{AlignedBuf, BlockSize, File, Queue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What an epoch changes in the page map.
 pub(crate) type Delta = BTreeMap<PageId, Option<BlockPtr>>;
@@ -60,6 +61,8 @@ pub struct Store {
     grow_step: u64,
     /// Nothing is written: what is dirty stays in memory.
     read_only: bool,
+    /// A read of several pages has failed: each is read by itself.
+    reads_alone: Arc<AtomicBool>,
     inner: Mutex<Inner>,
     /// Held by whoever changes the file's length.
     growing: Mutex<()>,
@@ -178,6 +181,7 @@ impl Store {
             page_size: parts.page_size,
             grow_step: parts.grow_step,
             read_only: parts.read_only,
+            reads_alone: Arc::default(),
             counters: Counters::default(),
         })
     }

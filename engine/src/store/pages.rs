@@ -37,31 +37,7 @@ impl PageStore for Store {
     }
 
     fn submit_reads(&self, reads: Vec<PageRead<Error>>) {
-        let mut transfers = Vec::with_capacity(reads.len());
-        for PageRead { page, at, frame, done } in reads {
-            let len = match self.image_len(page, at) {
-                Ok(len) => len,
-                Err(e) => {
-                    done(Err(e));
-                    continue;
-                }
-            };
-            let (file, mistake) = (self.file.clone(), self.fault);
-            let buffer = Buffer::Arena(frame.arena().slice(frame.offset(), len));
-            let checked = move |completed: Completed| {
-                let outcome = completed.result.map_err(Error::from).and_then(|()| {
-                    let fault = page_header::check_and_unpack(frame.words(), len, page, at, mistake);
-                    fault.map_err(|f| Corruption::image(file.path(), "page", page.0, at.address(), &f).into())
-                });
-                drop(completed.buffers);
-                done(outcome);
-            };
-            self.count_read(len);
-            let (file, offset) = (self.file.clone(), self.byte_offset(at.address()));
-            let transfer = Transfer { file, op: TransferOp::Read, offset, buffers: vec![buffer], done: Box::new(checked) };
-            transfers.push(transfer);
-        }
-        self.queue.submit(transfers);
+        self.start_reads(reads);
     }
 
     fn wait(&self, until: &dyn Fn() -> bool) {
@@ -141,7 +117,7 @@ impl Store {
     }
 
     /// The length of the image a pointer names, if it can be one.
-    fn image_len(&self, page: PageId, at: BlockPtr) -> Result<usize> {
+    pub(super) fn image_len(&self, page: PageId, at: BlockPtr) -> Result<usize> {
         let len = at.blocks() as usize * self.block.bytes();
         if len > self.page_size || at.address() == 0 {
             let what =
@@ -151,7 +127,7 @@ impl Store {
         Ok(len)
     }
 
-    fn count_read(&self, len: usize) {
+    pub(super) fn count_read(&self, len: usize) {
         self.counters.pages_read.fetch_add(1, Relaxed);
         self.counters.bytes_read.fetch_add(len as u64, Relaxed);
     }
