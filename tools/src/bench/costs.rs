@@ -111,7 +111,8 @@ impl Bench<'_> {
         let (mut value, mut next) = (Vec::new(), writes.start);
         while next < writes.end {
             let mut batch = data.database().batch();
-            let end = writes.end.min(next + LOG_BATCH);
+            // No entry twice in a batch: of two writes to a key only the last would be logged.
+            let end = writes.end.min(next + LOG_BATCH.min(self.set.n));
             for position in next..end {
                 let i = order.of(position % self.set.n);
                 data::value(i, 1 + position / self.set.n, self.set.value_len, &mut value);
