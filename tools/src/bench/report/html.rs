@@ -73,9 +73,12 @@ fn summary(all: &[Measured]) -> String {
     format!("<h2>Summary</h2>\n<div class=\"wide\"><table>\n{heading}{rows}</table></div>\n<p class=\"note\">{note}</p>\n")
 }
 
+/// (What, against what), and its points.
+type Curve<'a> = ((&'a str, &'a str), Vec<(u64, Quantiles)>);
+
 /// The curves, in the order of their first points.
 fn costs(all: &[Measured]) -> Result<String> {
-    let mut curves: Vec<((&str, &str), Vec<(u64, Quantiles)>)> = Vec::new();
+    let mut curves: Vec<Curve<'_>> = Vec::new();
     for measured in all {
         let Some(cost) = measured.cost else { continue };
         let (key, point) = ((cost.of, cost.against), (cost.x, measured.quantiles()));
