@@ -155,6 +155,7 @@ struct Clock {
 fn work(mut worker: Worker, clock: &Clock, stop: &AtomicBool) -> Result<Sample> {
     let mut sample = Sample::empty(1)?;
     let mut before = now();
+    sample.timeline.begin(before - clock.start);
     // On a busy machine a thread may begin when the time is over: one operation it does all the same.
     while !stop.load(Relaxed) && (sample.ops == 0 || clock.limit.is_none_or(|limit| before - clock.start < limit)) {
         match worker() {

@@ -20,6 +20,8 @@ pub(super) struct Timeline {
     counts: Vec<u64>,
     spans: Vec<Span>,
     span_log2: u32,
+    /// When the first thread began.
+    begun: u64,
 }
 
 /// The first and the last end in a span.
@@ -43,7 +45,12 @@ impl Span {
 
 impl Timeline {
     pub(super) fn new() -> Timeline {
-        Timeline { counts: Vec::new(), spans: Vec::new(), span_log2: SPAN_LOG2 }
+        Timeline { counts: Vec::new(), spans: Vec::new(), span_log2: SPAN_LOG2, begun: u64::MAX }
+    }
+
+    /// A thread begins: what it took to start it is no pause.
+    pub(super) fn begin(&mut self, at: Duration) {
+        self.begun = self.begun.min(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// An operation has ended.
@@ -72,6 +79,7 @@ impl Timeline {
     /// With the ends of another thread.
     pub(super) fn merge(&mut self, other: &Timeline) {
         let mut other = other.clone();
+        self.begun = self.begun.min(other.begun);
         while self.span_log2 < other.span_log2 {
             self.coarsen();
         }
@@ -94,11 +102,11 @@ impl Timeline {
         Duration::from_nanos(self.spans.last().map_or(0, |span| span.last))
     }
 
-    /// The longest time without an end, from the beginning of the run to the last one; see (2).
+    /// The longest time without an end, from when the first thread began to the last end; see (2).
     pub(super) fn longest_pause(&self) -> Duration {
-        let (mut longest, mut before) = (0, 0);
+        let (mut longest, mut before) = (0, self.begun);
         for span in self.spans.iter().filter(|span| !span.is_empty()) {
-            longest = longest.max(span.first - before);
+            longest = longest.max(span.first.saturating_sub(before));
             before = span.last;
         }
         Duration::from_nanos(longest)
@@ -111,6 +119,7 @@ mod tests {
 
     fn timeline(ends_us: impl IntoIterator<Item = u64>) -> Timeline {
         let mut timeline = Timeline::new();
+        timeline.begin(Duration::ZERO);
         ends_us.into_iter().for_each(|end| timeline.add(Duration::from_micros(end)));
         timeline
     }
@@ -129,6 +138,10 @@ mod tests {
     fn the_longest_pause_is_that_of_all_threads_together() {
         assert_eq!(timeline([]).longest_pause(), Duration::ZERO);
         assert_eq!(timeline([7_000]).longest_pause(), Duration::from_micros(7_000));
+        let mut late = Timeline::new();
+        late.begin(Duration::from_micros(80_000));
+        late.add(Duration::from_micros(81_000));
+        assert_eq!(late.longest_pause(), Duration::from_micros(1_000));
         let a = timeline([1_000, 2_000, 30_000, 31_000]);
         assert_eq!(a.longest_pause(), Duration::from_micros(28_000));
         let mut both = timeline([1_500, 12_345, 30_500]);

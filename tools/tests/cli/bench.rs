@@ -125,7 +125,8 @@ fn a_cold_cache_reads_pages() {
     };
     assert_eq!(pages(""), [0, 0]);
     let cold = pages("--cold");
-    assert!(cold[0] > 100 && cold[1] > 100, "{cold:?}");
+    // How many reads there are in that time the machine decides; a scan reads all leaves: 2.3 MB.
+    assert!(cold[0] > 0 && cold[1] > 250, "{cold:?}");
 }
 
 #[test]

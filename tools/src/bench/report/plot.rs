@@ -111,7 +111,7 @@ pub(super) fn cost(title: &str, x_name: &str, points: &[(u64, Quantiles)]) -> Re
         points.iter().map(|(x, q)| ((*x).max(1) as f64, value(q).max(1) as f64)).collect()
     };
     let curves = [("p50", BLUE, of(|q| q.p50)), ("p99", ORANGE, of(|q| q.p99))];
-    let (low, high) = range(curves.iter().flat_map(|(_, _, curve)| curve.iter().map(|(_, y)| *y)));
+    let (low, high) = decades(range(curves.iter().flat_map(|(_, _, curve)| curve.iter().map(|(_, y)| *y))));
     let (left, right) = range(curves[0].2.iter().map(|(x, _)| *x));
     drawn(|area| {
         let mut chart = builder(area, title).build_cartesian_2d((left..right).log_scale(), (low..high).log_scale())?;
@@ -137,6 +137,11 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = (low * 0.8, high * 1.25);
     let lacking = (3.0 * low / high).max(1.0).sqrt();
     (low / lacking, high * lacking)
+}
+
+/// Widened to whole powers of ten, which are what such an axis has labels at.
+fn decades((low, high): (f64, f64)) -> (f64, f64) {
+    (10f64.powf(low.log10().floor()), 10f64.powf(high.log10().ceil()))
 }
 
 /// The share of operations where one in `x` is beyond.
@@ -181,6 +186,12 @@ mod tests {
             let (low, high) = range(values.iter().copied());
             assert!(low > 0.0 && high / low >= 2.99 && values.iter().all(|v| low < *v && *v < high), "{values:?}: {low} {high}");
         }
+    }
+
+    #[test]
+    fn an_axis_by_powers_has_two_labels_at_least() {
+        assert_eq!(decades((320.0, 800.0)), (100.0, 1000.0));
+        assert_eq!(decades((80.0, 1100.0)), (10.0, 10_000.0));
     }
 
     #[test]
