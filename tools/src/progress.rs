@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::output::Output;
 use ashlar_disk::sync::{Condvar, JoinHandle, Mutex, now, spawn};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ fn is_wanted(out: &Output) -> bool {
 /// Progress through something that counts.
 pub(crate) struct Progress {
     wanted: bool,
-    label: &'static str,
+    label: Cow<'static, str>,
     total: Option<u64>,
     done: u64,
     started: Duration,
@@ -27,8 +28,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Of `total` steps, where that is known.
-    pub(crate) fn new(out: &Output, label: &'static str, total: Option<u64>) -> Progress {
-        Progress { wanted: is_wanted(out), label, total, done: 0, started: now(), bar: None }
+    pub(crate) fn new(out: &Output, label: impl Into<Cow<'static, str>>, total: Option<u64>) -> Progress {
+        Progress { wanted: is_wanted(out), label: label.into(), total, done: 0, started: now(), bar: None }
     }
 
     /// Some steps more. Cheap: the clock is read every now and then.
@@ -42,7 +43,12 @@ impl Progress {
 
     /// Some long steps more, and what they have come to so far.
     pub(crate) fn step(&mut self, steps: u64, text: impl FnOnce() -> String) {
-        self.done += steps;
+        self.now_at(self.done + steps, text);
+    }
+
+    /// So many steps are done, and this is what they have come to.
+    pub(crate) fn now_at(&mut self, done: u64, text: impl FnOnce() -> String) {
+        self.done = done;
         self.show();
         if let Some(bar) = &self.bar {
             bar.set_message(text());
@@ -77,7 +83,7 @@ impl Progress {
             Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {human_pos}/{human_len}, {eta} left"),
             None => (ProgressBar::no_length(), "{msg} {spinner} {human_pos}, {elapsed}"),
         };
-        let bar = bar.with_style(style(template)).with_message(self.label).with_elapsed(now() - self.started);
+        let bar = bar.with_style(style(template)).with_message(self.label.clone()).with_elapsed(now() - self.started);
         bar.set_position(self.done);
         bar
     }

@@ -3,22 +3,33 @@
 //! ```text
 //!   place    the database: made, kept or removed; what is in it ──┐
 //!   data     keys and values from numbers, and checking them ─────┤
-//!   zipf     skewed choices ──────────────────────────────────────┼─> workloads ──> run (threads, clock, latencies) ──> report
-//!   on_data  what a thread does on the data set ──────────────────┤
-//!   ycsb     mixes of reads and changes; grown: what they add ────┤
-//!   pause    small commits beside large ones ─────────────────────┘
+//!   zipf     skewed choices ──────────────────────────────────────┼─> workloads ──> run (threads, clock, latencies) ──> measured
+//!   on_data  what a thread does on the data set ──────────────────┤                 timeline (ends of operations)       text, json
+//!   ycsb     mixes of reads and changes; grown: what they add ────┤                 watch (checkpoints, progress)       report/
+//!   pause    small commits beside large ones ─────────────────────┤
+//!   life     opens, also after a kill; victim: who is killed ─────┤
+//!   costs    curves against size and log ─────────────────────────┘
 //! ```
 //!
 //! 1. The data set is a function of its size: no two runs differ in it, and any value can be checked without a copy.
 //! 2. A read that gives anything else than was written ends the run, with exit status 1.
 
+mod choice;
+mod costs;
 mod data;
 mod grown;
+mod json;
+mod life;
+mod measured;
 mod on_data;
 mod pause;
 mod place;
 mod report;
 mod run;
+mod text;
+mod timeline;
+mod victim;
+mod watch;
 mod workloads;
 mod ycsb;
 mod zipf;
@@ -26,8 +37,11 @@ mod zipf;
 use crate::cli::OpenArgs;
 use crate::error::{Error, Outcome, Result};
 use crate::output::Output;
+use choice::Choice;
 use clap::ValueEnum;
+use measured::Measured;
 use place::Place;
+use report::Report;
 use std::path::PathBuf;
 
 const AFTER: &str = "Workloads:
@@ -49,17 +63,29 @@ const AFTER: &str = "Workloads:
   pause                 single-key commits while another thread commits large transactions: how long
                         the small ones wait, and what the large ones spend their time with
   blob                  put 256 values of 1 MiB, then get them in random order
+  reopen                close the database and open it again: the operation is the open
+  recover               open it after a process was killed, three times, that wrote single keys to it,
+                        durable within 100 ms: the operation is the open, its entries are the commits
+                        replayed; no commit that was durable may be missing
+  costs                 what must not grow: a read, a commit and an open with the entries of the database,
+                        a read with the length of the log; for each of --sizes, in a database of its own
 
 Examples:
   ashlar bench --workload load-rand,get-rand,scan-full
   ashlar bench --dir /mnt/nvme -w all --n 20000000 --cache-mb 256 --threads 8 --keep
   ashlar bench --workload put-sync --threads 16 --seconds 30 --json
   ashlar bench --workload pause --pause-writes 1000000
+  ashlar bench --workload all,costs --report results
 
-Keys have 16 bytes. MB/s counts keys and values (10^6 bytes). A latency is that of one operation:
-a transaction, a read, a scan; it includes checking what was read. Read workloads load the data set
-first, unmeasured, if it is not there. The database is DIR/ashlar-bench: removed afterwards unless
---keep; one that is there is used again.
+All is everything but costs. Keys have 16 bytes. MB/s counts keys and values (10^6 bytes). A latency is
+that of one operation: a transaction, a read, a scan; it includes checking what was read. The pause is the
+longest time in which no operation of any thread ended (with several threads, below a millisecond: at least).
+Workloads on the data set load it first, unmeasured, if it is not there; what is in the cache then, is left
+there, unless --cold. The database is DIR/ashlar-bench (of costs DIR/ashlar-bench-costs): removed
+afterwards unless --keep; one that is there is used again.
+
+With --json each measurement is an object, and has the operations of each tenth of a second and the moments
+of checkpoints, too. --report writes that to results.json and draws it in index.html.
 
 Exit status 1: a read gave something else than was written.";
 
@@ -70,7 +96,7 @@ pub(crate) struct Args {
     /// The directory in which the database ashlar-bench is made
     #[arg(long, value_name = "PATH", default_value = ".")]
     dir: PathBuf,
-    /// What to run, one after the other; "all" for everything
+    /// What to run, one after the other; "all" for everything but costs
     #[arg(short, long, value_name = "NAME", required = true, value_delimiter = ',', ignore_case = true)]
     workload: Vec<Choice>,
     /// Entries of the data set
@@ -103,9 +129,21 @@ pub(crate) struct Args {
     /// Durability of commits of load-*, get-rand-writers, update-rand, ycsb-* and blob [default: eventual, durable at the end]
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
+    /// Sizes of costs: entries, and writes in the log
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000], value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    sizes: Vec<u64>,
+    /// Empty the cache before each workload on the data set: close the database, and open it again
+    #[arg(long)]
+    cold: bool,
     /// Leave the database in place
     #[arg(long)]
     keep: bool,
+    /// Write a page with tables and plots, index.html, and results.json into this directory; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// The process that recover kills
+    #[arg(long, hide = true)]
+    victim: bool,
     #[command(flatten)]
     open: OpenArgs,
 }
@@ -119,66 +157,10 @@ enum DurabilityArg {
     Eventual,
 }
 
-/// What `--workload` can say.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Choice {
-    LoadBulk,
-    LoadSeq,
-    LoadRand,
-    GetRand,
-    GetZipf,
-    GetRandWriters,
-    GetMany,
-    ScanFull,
-    #[value(name = "scan-100")]
-    Scan100,
-    PutSync,
-    PutAsync,
-    UpdateRand,
-    YcsbA,
-    YcsbB,
-    YcsbC,
-    YcsbD,
-    YcsbE,
-    YcsbF,
-    Pause,
-    Blob,
-    All,
-}
-
-impl Choice {
-    const EACH: [Choice; 20] = [
-        Choice::LoadBulk,
-        Choice::LoadSeq,
-        Choice::LoadRand,
-        Choice::GetRand,
-        Choice::GetZipf,
-        Choice::GetRandWriters,
-        Choice::GetMany,
-        Choice::ScanFull,
-        Choice::Scan100,
-        Choice::PutSync,
-        Choice::PutAsync,
-        Choice::UpdateRand,
-        Choice::YcsbA,
-        Choice::YcsbB,
-        Choice::YcsbC,
-        Choice::YcsbD,
-        Choice::YcsbE,
-        Choice::YcsbF,
-        Choice::Pause,
-        Choice::Blob,
-    ];
-
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-}
-
 impl Args {
     /// What to run, in order.
     fn chosen(&self) -> Vec<Choice> {
-        if self.workload.contains(&Choice::All) { Choice::EACH.to_vec() } else { self.workload.clone() }
+        Choice::each(&self.workload)
     }
 
     fn runs(&self, choice: Choice) -> bool {
@@ -195,17 +177,28 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
+    if args.victim {
+        return victim::work(args, out).map(|()| Outcome::Done);
+    }
     let mut place = Place::find(args)?;
-    let outcome = report::heading(out).and_then(|()| {
-        args.chosen().iter().try_for_each(|choice| {
-            let measured = workloads::run(*choice, args, &mut place, out)?;
-            measured.iter().try_for_each(|m| report::show(m, out))?;
-            out.flush()
-        })
-    });
-    // Also after an error: what was made for this run goes, unless it is to stay.
+    let report = args.report.as_deref().map(|dir| Report::begin(dir, args)).transpose()?;
+    let mut all = Vec::new();
+    let outcome = measure(args, &mut place, &mut all, out);
+    // Also after an error: what was made for this run goes, unless it is to stay, and what was measured is told.
     let left = place.leave(args.keep);
-    outcome.and(left.map(|()| Outcome::Done))
+    let reported = report.map_or(Ok(()), |report| report.write(&all, outcome.as_ref().err()));
+    outcome.and(left).and(reported).map(|()| Outcome::Done)
+}
+
+fn measure(args: &Args, place: &mut Place, all: &mut Vec<Measured>, out: &mut Output) -> Result<()> {
+    text::begin(out)?;
+    for choice in args.chosen() {
+        let measured = workloads::run(choice, args, place, out)?;
+        measured.iter().try_for_each(|m| if out.is_json() { out.object(&json::object(m)) } else { text::show(m, out) })?;
+        out.flush()?;
+        all.extend(measured);
+    }
+    if out.is_json() { Ok(()) } else { text::summary(all, out) }
 }
 
 /// Data that is not as it was written.

@@ -13,9 +13,9 @@
 
 use super::Args;
 use super::data::{self, Permutation};
+use super::measured::Extra;
 use super::on_data::OnData;
 use super::place::Contents;
-use super::report::Extra;
 use super::run::Worker;
 use ashlar_disk::sync::{Mutex, now};
 use ashlardb::{Durability, Isolation, Options};

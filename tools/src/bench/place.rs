@@ -1,16 +1,19 @@
 //! The database that workloads run on: where it is, what is in it, and what becomes of it.
 //!
-//! 1. Only `ashlar-bench` in the directory that was named is ever made or removed; it is removed only if this run has made it.
+//! 1. Only `ashlar-bench` and, for the curves of costs, `ashlar-bench-costs` in the directory that was named are ever made or removed;
+//!    they are removed only if this run has made them.
 //! 2. Keyspace `bench` says what is in a database once it is loaded whole: (entries, value size). What a killed run left has none,
 //!    and is not used.
 
+use super::choice::Choice;
 use super::data;
-use super::{Args, Choice, pause};
+use super::{Args, pause};
 use crate::error::{Error, Result};
-use ashlardb::{Create, Database, Keyspace};
-use std::path::{Path, PathBuf};
+use ashlardb::{Create, Database, Keyspace, Options};
+use std::path::PathBuf;
 
 const NAME: &str = "ashlar-bench";
+const NAME_OF_COSTS: &str = "ashlar-bench-costs";
 const ABOUT: &str = "bench";
 /// The keyspace of the data set.
 const DATA: &str = "data";
@@ -25,27 +28,39 @@ pub(super) struct Contents {
 /// The database, and how it came to be.
 pub(super) struct Place {
     path: PathBuf,
-    options: ashlardb::Options,
-    ours: bool,
+    options: Options,
+    /// It was there before this run.
+    found: bool,
+    /// This run has made it, as it now is.
+    made: bool,
     db: Option<Database>,
 }
 
 impl Place {
     /// Finds out whether there is one.
     pub(super) fn find(args: &Args) -> Result<Place> {
+        let options = args.open.options();
+        let options = if args.runs(Choice::Pause) { pause::raise_limits(args, options) } else { options };
+        Place::at(args, NAME, options)
+    }
+
+    /// A new one for the curves of costs; an error if there is one.
+    pub(super) fn for_costs(args: &Args, options: Options) -> Result<Place> {
+        let mut place = Place::at(args, NAME_OF_COSTS, options)?;
+        place.fresh()?;
+        Ok(place)
+    }
+
+    fn at(args: &Args, name: &str, mut options: Options) -> Result<Place> {
         if !args.dir.is_dir() {
             return Err(Error::Usage(format!("{} is no directory: make it, or name another with --dir", args.dir.display())));
         }
-        let path = args.dir.join(NAME);
-        let mut options = args.open.options();
-        if args.runs(Choice::Pause) {
-            options = pause::raise_limits(args, options);
-        }
+        let path = args.dir.join(name);
         if let Some(bytes) = args.page_size {
             options = options.page_size(bytes);
         }
         let there = path.try_exists().map_err(|e| Error::file("looking for", &path, e))?;
-        let mut place = Place { path, options, ours: !there, db: None };
+        let mut place = Place { path, options, found: there, made: false, db: None };
         if there {
             place.open(Create::Never)?;
             place.check_page_size(args)?;
@@ -55,6 +70,7 @@ impl Place {
 
     fn open(&mut self, create: Create) -> Result<&Database> {
         let db = self.options.clone().create(create).open(&self.path)?;
+        self.made |= create == Create::Always;
         Ok(self.db.insert(db))
     }
 
@@ -72,13 +88,13 @@ impl Place {
     pub(super) fn database(&mut self) -> Result<Database> {
         match &self.db {
             Some(db) => Ok(db.clone()),
-            None => self.open(Create::Always).cloned(),
+            None => self.open(if self.found || self.made { Create::Never } else { Create::Always }).cloned(),
         }
     }
 
     /// A database with nothing in it.
     pub(super) fn fresh(&mut self) -> Result<Database> {
-        if self.db.is_some() && !self.ours {
+        if self.found {
             let path = self.path.display();
             return Err(Error::Usage(format!(
                 "{path} is there already, but a load needs a new database: remove it, or name another --dir"
@@ -86,6 +102,11 @@ impl Place {
         }
         self.remove()?;
         self.open(Create::Always).cloned()
+    }
+
+    /// Closes it, so that the next call opens it again. Nothing else may have it open.
+    pub(super) fn close(&mut self) -> Result<()> {
+        self.db.take().map_or(Ok(()), |db| Ok(db.close()?))
     }
 
     /// The keyspace of the data set.
@@ -121,25 +142,21 @@ impl Place {
 
     /// Closes the database; removes it, if this run has made it and it is not to be kept.
     pub(super) fn leave(mut self, keep: bool) -> Result<()> {
-        if keep || !self.ours {
-            return match self.db.take() {
-                Some(db) => Ok(db.close()?),
-                None => Ok(()),
-            };
+        if keep || self.found {
+            return self.close();
         }
         self.remove()
     }
 
+    /// Removes it, if this run has made one.
     fn remove(&mut self) -> Result<()> {
-        let Some(db) = self.db.take() else { return Ok(()) };
-        drop(db);
-        remove_database(&self.path)
+        // It may be closed, between two opens.
+        drop(self.db.take());
+        match std::mem::take(&mut self.made) {
+            true => std::fs::remove_dir_all(&self.path).map_err(|e| Error::file("removing", &self.path, e)),
+            false => Ok(()),
+        }
     }
-}
-
-/// Removes what a database's directory holds, and the directory.
-fn remove_database(path: &Path) -> Result<()> {
-    std::fs::remove_dir_all(path).map_err(|e| Error::file("removing", path, e))
 }
 
 impl Contents {

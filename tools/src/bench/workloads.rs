@@ -1,15 +1,17 @@
 //! The workloads.
 
+use super::choice::Choice;
 use super::data::{self, Permutation, Random};
+use super::measured::{Delta, Extra, Measured};
 use super::on_data::OnData;
 use super::place::{Contents, Place};
-use super::report::{Delta, Extra, Measured};
-use super::run::{Amount, Group, Worker, run as measure};
+use super::run::{Amount, Group, Tally, Worker, run as measure};
+use super::watch::{Goal, Live, Watch};
 use super::zipf::Zipf;
-use super::{Args, Choice, DurabilityArg, pause, wrong, ycsb};
+use super::{Args, DurabilityArg, costs, pause, wrong, ycsb};
 use crate::error::{Error, Result};
 use crate::output::Output;
-use crate::progress::Spinner;
+use ashlar_disk::sync::now;
 use ashlardb::{Database, Durability, Keyspace};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -32,6 +34,9 @@ pub(super) fn run(choice: Choice, args: &Args, place: &mut Place, out: &Output) 
         Choice::LoadSeq | Choice::LoadRand => Ok(vec![bench.load(choice, place)?]),
         Choice::PutSync | Choice::PutAsync => Ok(vec![bench.put(choice, place)?]),
         Choice::Blob => bench.blob(place),
+        Choice::Reopen => Ok(vec![bench.reopen(place)?]),
+        Choice::Recover => Ok(vec![bench.recover(place)?]),
+        Choice::Costs => costs::run(args, out),
         _ => {
             let data = bench.loaded(place)?;
             match (choice, ycsb::Mix::of(choice)) {
@@ -53,14 +58,14 @@ struct Part {
 }
 
 /// One workload's settings.
-struct Bench<'a> {
-    args: &'a Args,
-    set: Contents,
-    out: &'a Output,
+pub(super) struct Bench<'a> {
+    pub(super) args: &'a Args,
+    pub(super) set: Contents,
+    pub(super) out: &'a Output,
 }
 
 impl Bench<'_> {
-    fn limit(&self) -> Option<Duration> {
+    pub(super) fn limit(&self) -> Option<Duration> {
         Some(Duration::from_secs_f64(self.args.seconds))
     }
 
@@ -72,7 +77,7 @@ impl Bench<'_> {
     }
 
     /// Workers of `threads` threads, measured; what they committed is durable at the end.
-    fn measure(
+    pub(super) fn measure(
         &self,
         name: String,
         db: &Database,
@@ -89,10 +94,14 @@ impl Bench<'_> {
     fn measure_parts(&self, db: &Database, parts: Vec<Part>) -> Result<Vec<Measured>> {
         let names: Vec<(String, usize)> = parts.iter().map(|part| (part.name.clone(), part.workers.len())).collect();
         let label = names.first().map(|(name, _)| name.clone()).unwrap_or_default();
-        let _spinner = Spinner::start(self.out, label)?;
+        let live = Live::new(self.out, &label, self.goal(&parts));
+        let tally = Arc::new(Tally::new(names.iter().map(|(_, threads)| threads).sum()));
         let before = db.stats();
         let groups = parts.into_iter().map(|Part { limit, workers, .. }| Group { workers, limit }).collect();
-        let samples = measure(groups, || Ok(db.flush()?))?;
+        let start = now();
+        let watch = Watch::start(db, start, tally.clone(), live)?;
+        let samples = measure(groups, start, &tally, || Ok(db.flush()?))?;
+        let checkpoints = watch.finish()?;
         let engine = Delta::between(&before, &db.stats());
         let last = names.len() - 1;
         let measured = names.into_iter().zip(samples).enumerate();
@@ -100,11 +109,22 @@ impl Bench<'_> {
             name,
             threads,
             sample,
+            checkpoints: checkpoints.clone(),
             extra: Vec::new(),
+            cost: None,
             engine,
             is_last: part == last,
         });
         Ok(measured.collect())
+    }
+
+    /// When they will be done. What has no limit of time works through the data set, except for large transactions beside small ones.
+    fn goal(&self, parts: &[Part]) -> Goal {
+        match parts {
+            [Part { limit: Some(limit), .. }, ..] => Goal::Time(*limit),
+            [_] => Goal::Entries(self.set.n),
+            _ => Goal::Unknown,
+        }
     }
 
     /// One operation: the whole load.
@@ -145,7 +165,7 @@ impl Bench<'_> {
         Ok(measured)
     }
 
-    fn loader(&self, data: Keyspace, mut left: std::ops::Range<u64>, order: Option<Permutation>) -> Worker {
+    pub(super) fn loader(&self, data: Keyspace, mut left: std::ops::Range<u64>, order: Option<Permutation>) -> Worker {
         let (set, durability) = (self.set, self.durability());
         let batch_len = u64::from(self.args.batch.unwrap_or(LOAD_BATCH));
         let mut value = Vec::new();
@@ -163,7 +183,7 @@ impl Bench<'_> {
     }
 
     /// The data set; loaded first, if it is not there.
-    fn loaded(&self, place: &mut Place) -> Result<Keyspace> {
+    pub(super) fn loaded(&self, place: &mut Place) -> Result<Keyspace> {
         if place.loaded(self.set)?.is_none() {
             self.fill(Choice::LoadRand, place)?;
         }
@@ -174,10 +194,16 @@ impl Bench<'_> {
         }
         // Measured without the work that a load has left over.
         place.database()?.checkpoint()?;
-        Ok(data)
+        if !self.args.cold {
+            return Ok(data);
+        }
+        // The cache is the database's own, and empty after an open.
+        drop(data);
+        place.close()?;
+        place.data()
     }
 
-    fn on_data(&self, data: &Keyspace, thread: u64) -> OnData {
+    pub(super) fn on_data(&self, data: &Keyspace, thread: u64) -> OnData {
         OnData { data: data.clone(), set: self.set, random: Random::new(1 + thread) }
     }
 

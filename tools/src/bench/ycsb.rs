@@ -13,7 +13,7 @@
 //! 2. A read chooses among entries whose commits have returned: each must be there. What is inserted meanwhile a scan may meet or not.
 //! 3. What d and e have inserted is removed before the next workload.
 
-use super::Choice;
+use super::choice::Choice;
 use super::data;
 use super::grown::Grown;
 use super::on_data::OnData;
