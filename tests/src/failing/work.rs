@@ -285,9 +285,10 @@ impl Work {
 
     fn flush(&mut self) -> Done {
         let Some(db) = self.db.clone() else { return Ok(Ok(())) };
+        let before = self.script.hits().len();
         let outcome = db.flush();
         if outcome.is_ok() {
-            self.check_may_confirm("a flush", 0)?;
+            self.check_may_confirm("a flush", before)?;
             self.states.flushed();
         }
         Ok(outcome)
@@ -295,9 +296,10 @@ impl Work {
 
     fn close(&mut self) -> Done {
         let Some(db) = self.db.take() else { return self.open() };
+        let before = self.script.hits().len();
         match db.close() {
             Ok(()) => {
-                self.check_may_confirm("a close", 0)?;
+                self.check_may_confirm("a close", before)?;
                 self.states.flushed();
             }
             Err(e) => self.note(&e)?,
@@ -306,14 +308,16 @@ impl Work {
     }
 
     /// No commit is confirmed after a sync that has failed, of `data` or of the log; and no flush, whose business is the log alone, after
-    /// one of the log.
-    /// The first `before` calls that failed had done so when it was called; a checkpoint that a durable commit makes may fail behind it.
+    /// one of the log. The first `before` calls that failed had done so when it was called. A checkpoint that a durable commit makes may
+    /// fail behind it; and beside threads a flush of theirs may, when what is confirmed is durable already. (Whether it is shows in the end.)
     fn check_may_confirm(&self, what: &str, before: usize) -> Result<(), String> {
         let of_data = what == "a commit";
+        let beside_threads = self.setting.background == Background::Threads;
         let hits = self.script.hits();
         let is_final = |(n, hit): &(usize, &Hit)| {
             let name = hit.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            hit.call.is_sync() && (of_data && *n < before && name == "data" || name.ends_with(".wal"))
+            let of_log = name.ends_with(".wal") && (*n < before || !beside_threads);
+            hit.call.is_sync() && (of_log || of_data && *n < before && name == "data")
         };
         let failed = hits.iter().enumerate().skip(self.hits_at_open).find(is_final);
         failed.map_or(Ok(()), |(_, hit)| Err(format!("{what} was confirmed after {hit:?} had failed")))
