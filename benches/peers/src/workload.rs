@@ -160,7 +160,9 @@ impl Workload {
     pub fn durability(self) -> Durability {
         match self {
             Workload::PutSync => Durability::Sync,
-            Workload::LoadSeq | Workload::LoadRand | Workload::BulkLoad => Durability::AtEnd,
+            Workload::LoadSeq | Workload::LoadRand | Workload::BulkLoad | Workload::BlobGet => Durability::AtEnd,
+            // It commits nothing: nobody is to make anything durable beside it.
+            _ if self.start() == Start::Loaded => Durability::Sync,
             _ => Durability::Eventual,
         }
     }

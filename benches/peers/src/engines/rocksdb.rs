@@ -8,11 +8,10 @@
 
 use super::super::ticker::{EVENTUAL, Ticker};
 use crate::engine::{Change, Durability, Engine, Key, Promise, Seen, SeenMany, Session, Settings, Sorted, Spec, Visit};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCommon, DBCompressionType, DBInner, ErrorKind, IngestExternalFileOptions,
-    OptimisticTransactionDB, Options, SingleThreaded, SstFileWriter, WaitForCompactOptions, WriteBatchWithTransaction,
-    WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, IngestExternalFileOptions, OptimisticTransactionDB, Options,
+    SstFileWriter, WaitForCompactOptions, WriteBatchWithTransaction, WriteBufferManager, WriteOptions,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,8 +33,24 @@ const MIB: u64 = 1 << 20;
 /// Bytes of an SST file of the bulk load, about.
 const SST_BYTES: u64 = 256 * MIB;
 
-struct Rocks<D: DBInner> {
-    db: Arc<DBCommon<SingleThreaded, D>>,
+/// The database, as the row needs it.
+enum Db {
+    Plain(DB),
+    Optimistic(OptimisticTransactionDB),
+}
+
+/// The same expression on whichever it is.
+macro_rules! each {
+    ($db:expr, $name:ident => $body:expr) => {
+        match $db {
+            Db::Plain($name) => $body,
+            Db::Optimistic($name) => $body,
+        }
+    };
+}
+
+struct Rocks {
+    db: Arc<Db>,
     options: Options,
     write: WriteOptions,
     files: PathBuf,
@@ -43,34 +58,25 @@ struct Rocks<D: DBInner> {
     ticker: Option<Ticker>,
 }
 
-struct RocksSession<'a, D: DBInner> {
-    rocks: &'a Rocks<D>,
+struct RocksSession<'a> {
+    rocks: &'a Rocks,
     value: Vec<u8>,
 }
 
-/// What differs between the plain database and the one with transactions.
-trait Kind: DBInner + Sized + Send + Sync + 'static {
-    fn write(rocks: &Rocks<Self>, entries: &[(Key, Vec<u8>)]) -> Result<()>;
-    fn update(rocks: &Rocks<Self>, key: &Key, value: &mut Vec<u8>, change: Change<'_>) -> Result<u64>;
-}
-
 fn open(settings: &Settings) -> Result<Box<dyn Engine>> {
-    let options = options(settings);
-    let path = settings.dir.join("db");
-    if settings.transactions {
-        start(OptimisticTransactionDB::open(&options, path).context("opening RocksDB")?, options, settings)
+    let (options, path) = (options(settings), settings.dir.join("db"));
+    let db = if settings.transactions {
+        Db::Optimistic(OptimisticTransactionDB::open(&options, path).context("opening RocksDB")?)
     } else {
-        start(DB::open(&options, path).context("opening RocksDB")?, options, settings)
-    }
-}
-
-fn start<D: Kind>(db: DBCommon<SingleThreaded, D>, options: Options, settings: &Settings) -> Result<Box<dyn Engine>> {
+        Db::Plain(DB::open(&options, path).context("opening RocksDB")?)
+    };
     let db = Arc::new(db);
     let mut write = WriteOptions::default();
     write.set_sync(settings.durability == Durability::Sync);
     let synced = db.clone();
     let ticking = settings.durability == Durability::Eventual;
-    let ticker = ticking.then(|| Ticker::start(EVENTUAL, move || Ok(synced.flush_wal(true)?))).transpose()?;
+    let sync = move || each!(&*synced, db => Ok(db.flush_wal(true)?));
+    let ticker = ticking.then(|| Ticker::start(EVENTUAL, sync)).transpose()?;
     Ok(Box::new(Rocks { db, options, write, files: settings.dir.join("ingest"), ticker }))
 }
 
@@ -100,7 +106,7 @@ fn options(settings: &Settings) -> Options {
     options
 }
 
-impl<D: Kind> Engine for Rocks<D> {
+impl Engine for Rocks {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         Ok(Box::new(RocksSession { rocks: self, value: Vec::new() }))
     }
@@ -123,64 +129,79 @@ impl<D: Kind> Engine for Rocks<D> {
         }
         let mut ingest = IngestExternalFileOptions::default();
         ingest.set_move_files(true);
-        self.db.ingest_external_file_opts(&ingest, written)?;
+        each!(&*self.db, db => db.ingest_external_file_opts(&ingest, written))?;
         std::fs::remove_dir_all(&self.files)?;
         self.sync()
     }
 
     fn sync(&self) -> Result<()> {
-        Ok(self.db.flush_wal(true)?)
+        each!(&*self.db, db => Ok(db.flush_wal(true)?))
     }
 
     fn settle(&self) -> Result<()> {
         let mut wait = WaitForCompactOptions::default();
         wait.set_flush(true);
-        Ok(self.db.wait_for_compact(&wait)?)
+        each!(&*self.db, db => Ok(db.wait_for_compact(&wait)?))
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        drop(self.ticker);
-        self.db.flush_wal(true)?;
-        anyhow::ensure!(Arc::into_inner(self.db).is_some(), "RocksDB is still in use");
+        self.sync()?;
+        let Rocks { db, ticker, .. } = *self;
+        drop(ticker);
+        anyhow::ensure!(Arc::into_inner(db).is_some(), "RocksDB is still in use");
         Ok(())
     }
 }
 
-impl<D: Kind> Session for RocksSession<'_, D> {
+impl Session for RocksSession<'_> {
     fn get(&mut self, key: &Key, seen: Seen<'_>) -> Result<()> {
-        let found = self.rocks.db.get_pinned(key)?;
+        let found = each!(&*self.rocks.db, db => db.get_pinned(key))?;
         seen(found.as_deref())
     }
 
     fn get_many(&mut self, keys: &[Key], seen: SeenMany<'_>) -> Result<()> {
-        for (at, found) in self.rocks.db.multi_get(keys).into_iter().enumerate() {
-            seen(at, found?.as_deref())?;
-        }
-        Ok(())
+        let found = each!(&*self.rocks.db, db => db.multi_get(keys));
+        found.into_iter().enumerate().try_for_each(|(at, found)| seen(at, found?.as_deref()))
     }
 
     fn scan(&mut self, from: &Key, visit: Visit<'_>) -> Result<()> {
-        let mut iterator = self.rocks.db.raw_iterator();
-        iterator.seek(from);
-        while let Some((key, value)) = iterator.item() {
-            if !visit(key, value)? {
-                return Ok(());
+        each!(&*self.rocks.db, db => {
+            let mut iterator = db.raw_iterator();
+            iterator.seek(from);
+            while let Some((key, value)) = iterator.item() {
+                if !visit(key, value)? {
+                    return Ok(());
+                }
+                iterator.next();
             }
-            iterator.next();
-        }
-        Ok(iterator.status()?)
+            Ok(iterator.status()?)
+        })
     }
 
     fn put(&mut self, key: &Key, value: &[u8]) -> Result<()> {
-        Ok(self.rocks.db.put_opt(key, value, &self.rocks.write)?)
+        each!(&*self.rocks.db, db => Ok(db.put_opt(key, value, &self.rocks.write)?))
     }
 
     fn put_batch(&mut self, entries: &[(Key, Vec<u8>)]) -> Result<()> {
-        D::write(self.rocks, entries)
+        match &*self.rocks.db {
+            Db::Plain(db) => Ok(db.write_opt(batch_of(entries), &self.rocks.write)?),
+            Db::Optimistic(db) => Ok(db.write_opt(batch_of(entries), &self.rocks.write)?),
+        }
     }
 
     fn update(&mut self, key: &Key, change: Change<'_>) -> Result<u64> {
-        D::update(self.rocks, key, &mut self.value, change)
+        let Db::Optimistic(db) = &*self.rocks.db else { bail!("RocksDB was opened without transactions") };
+        let mut retries = 0;
+        loop {
+            let txn = db.transaction_opt(&self.rocks.write, &Default::default());
+            change(txn.get_pinned_for_update(key, true)?.as_deref(), &mut self.value)?;
+            txn.put(key, &self.value)?;
+            match txn.commit() {
+                Ok(()) => return Ok(retries),
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::TryAgain) => retries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
@@ -188,37 +209,4 @@ fn batch_of<const TRANSACTION: bool>(entries: &[(Key, Vec<u8>)]) -> WriteBatchWi
     let mut batch = WriteBatchWithTransaction::default();
     entries.iter().for_each(|(key, value)| batch.put(key, value));
     batch
-}
-
-type Plain = rocksdb::DBWithThreadModeInner;
-type Optimistic = rocksdb::OptimisticTransactionDBInner;
-
-impl Kind for Plain {
-    fn write(rocks: &Rocks<Plain>, entries: &[(Key, Vec<u8>)]) -> Result<()> {
-        Ok(rocks.db.write_opt(batch_of(entries), &rocks.write)?)
-    }
-
-    fn update(_: &Rocks<Plain>, _: &Key, _: &mut Vec<u8>, _: Change<'_>) -> Result<u64> {
-        anyhow::bail!("RocksDB was opened without transactions")
-    }
-}
-
-impl Kind for Optimistic {
-    fn write(rocks: &Rocks<Optimistic>, entries: &[(Key, Vec<u8>)]) -> Result<()> {
-        Ok(rocks.db.write_opt(batch_of(entries), &rocks.write)?)
-    }
-
-    fn update(rocks: &Rocks<Optimistic>, key: &Key, value: &mut Vec<u8>, change: Change<'_>) -> Result<u64> {
-        for retries in 0.. {
-            let txn = rocks.db.transaction_opt(&rocks.write, &Default::default());
-            change(txn.get_pinned_for_update(key, true)?.as_deref(), value)?;
-            txn.put(key, &*value)?;
-            match txn.commit() {
-                Ok(()) => return Ok(retries),
-                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::TryAgain) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(0)
-    }
 }
