@@ -87,13 +87,13 @@ pub fn run<'a>(
     end: impl FnOnce() -> Result<()>,
 ) -> Result<Sample> {
     let (stop, barrier) = (AtomicBool::new(false), Barrier::new(threads));
+    let run_one = |thread: u64| {
+        let worker = make(thread);
+        stop.fetch_or(worker.is_err(), Relaxed);
+        barrier.wait();
+        work(worker?, limit, &stop)
+    };
     let outcomes: Vec<Result<(Instant, Sample)>> = std::thread::scope(|scope| {
-        let run_one = |thread: u64| {
-            let worker = make(thread);
-            stop.fetch_or(worker.is_err(), Relaxed);
-            barrier.wait();
-            work(worker?, limit, &stop)
-        };
         let run_one = &run_one;
         let spawned: Vec<_> = (0..threads as u64).map(|thread| scope.spawn(move || run_one(thread))).collect();
         spawned.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))).collect()

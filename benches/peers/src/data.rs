@@ -22,10 +22,12 @@ pub fn mix(x: u64) -> u64 {
 pub struct Random(u64);
 
 impl Random {
+    /// From a seed.
     pub fn new(seed: u64) -> Random {
         Random(mix(seed.wrapping_add(GOLDEN)))
     }
 
+    /// The next word.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
@@ -96,6 +98,7 @@ pub struct Permutation {
 }
 
 impl Permutation {
+    /// That of a seed.
     pub fn new(n: u64, seed: u64) -> Permutation {
         let bits = 64 - n.saturating_sub(1).leading_zeros();
         Permutation { n, half: bits.div_ceil(2).max(1), seed }

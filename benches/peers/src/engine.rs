@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn versions_are_those_of_the_lock_file() {
-        let lock = "[[package]]\nname = \"a-b\"\nversion = \"2.0\"\n\n[[package]]\nname = \"a\"\nversion = \"1.5.0\"\nsource = \"x\"\n";
+        let lock =
+            "[[package]]\nname = \"a-b\"\nversion = \"2.0\"\n\n[[package]]\nname = \"a\"\nversion = \"1.5.0\"\nsource = \"x\"\n";
         assert_eq!(locked_version(lock, "a"), Some("1.5.0"));
         assert_eq!(locked_version(lock, "a-b"), Some("2.0"));
         assert_eq!(locked_version(lock, "b"), None);

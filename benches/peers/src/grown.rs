@@ -1,8 +1,8 @@
 //! Entries that workloads add behind the data set, and how far they are all there.
 
-use std::sync::Mutex;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Numbers of entries, given out in order to threads that insert them.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Grown {
 
     /// Entry `i` has been committed.
     pub fn is_there(&self, i: u64) {
-        let mut early = self.early.lock();
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
         early.insert(i);
         let mut whole = self.whole.load(Ordering::Relaxed);
         while early.remove(&whole) {

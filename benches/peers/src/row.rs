@@ -363,7 +363,6 @@ pub fn write(path: &Path, record: &impl Serialize) -> Result<()> {
     std::fs::rename(&unfinished, path).with_context(|| format!("writing {}", path.display()))
 }
 
-
 /// Whether a row needs a loaded data set.
 pub fn needs_data(plan: &Plan) -> bool {
     plan.workload.start() != Start::Empty

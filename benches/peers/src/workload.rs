@@ -184,7 +184,9 @@ impl Workload {
     /// What its figure is.
     pub fn figure(self) -> Figure {
         match self {
-            Workload::LoadSeq | Workload::LoadRand | Workload::BulkLoad | Workload::ScanFull | Workload::GetMany => Figure::Entries,
+            Workload::LoadSeq | Workload::LoadRand | Workload::BulkLoad | Workload::ScanFull | Workload::GetMany => {
+                Figure::Entries
+            }
             Workload::BlobPut | Workload::BlobGet => Figure::Megabytes,
             Workload::Reopen | Workload::Recover => Figure::Milliseconds,
             _ => Figure::Operations,

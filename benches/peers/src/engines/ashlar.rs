@@ -87,7 +87,7 @@ impl Session for AshlarSession<'_> {
     }
 
     fn scan(&mut self, from: &Key, visit: Visit<'_>) -> Result<()> {
-        let mut cursor = self.data.cursor(from..);
+        let mut cursor = self.data.cursor(*from..);
         while let Some((key, value)) = cursor.next()? {
             if !visit(key, value)? {
                 break;

@@ -7,7 +7,7 @@ use super::super::ticker::{EVENTUAL, Ticker};
 use crate::engine::{Access, Change, Durability, Engine, Key, Promise, Seen, SeenMany, Session, Settings, Sorted, Spec, Visit};
 use anyhow::{Context, Result};
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
 use std::ops::Bound;
 
 pub(super) static SPEC: Spec = Spec {
@@ -37,19 +37,19 @@ pub(super) static NO_SYNC: Spec = Spec {
 
 /// Address space, not memory.
 const MAP_BYTES: usize = 1 << 38;
+const NAME: &str = "data";
 /// Entries of a transaction of the bulk load.
 const APPEND_BATCH: usize = 100_000;
 
 struct Lmdb {
     env: Env,
-    data: Database<Bytes, Bytes>,
     /// Dropped first.
     ticker: Option<Ticker>,
 }
 
 struct LmdbSession<'a> {
     env: &'a Env,
-    data: Database<Bytes, Bytes>,
+    data: Database<'a, Bytes, Bytes>,
     value: Vec<u8>,
 }
 
@@ -67,26 +67,35 @@ fn open(settings: &Settings, eventual: EnvFlags) -> Result<Box<dyn Engine>> {
     options.map_size(MAP_BYTES).max_dbs(1).max_readers(1024);
     // SAFETY: no other process uses the directory, nobody else changes the files, and the flags leave locks and the lock file alone.
     let env = unsafe { options.flags(flags).open(&settings.dir) }.context("opening LMDB")?;
-    let mut txn = env.write_txn()?;
-    let data = env.create_database(&mut txn, Some("data"))?;
-    txn.commit()?;
+    env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
+        opener.create_database::<Bytes, Bytes>(txn, Some(NAME)).map(|_| CommitOrAbort::<(), ()>::Commit(()))
+    })?;
     let ticking = settings.durability == Durability::Eventual && eventual.contains(EnvFlags::NO_SYNC);
     let synced = env.clone();
     let ticker = ticking.then(|| Ticker::start(EVENTUAL, move || Ok(synced.force_sync()?))).transpose()?;
-    Ok(Box::new(Lmdb { env, data, ticker }))
+    Ok(Box::new(Lmdb { env, ticker }))
+}
+
+impl Lmdb {
+    fn data(&self) -> Result<Database<'_, Bytes, Bytes>> {
+        let opened = self.env.open_databases_and_commit(self.env.read_txn()?, |opener, txn| {
+            opener.open_database::<Bytes, Bytes>(txn, Some(NAME)).map(CommitOrAbort::<_, ()>::Commit)
+        })?;
+        opened.unwrap_commit().context("LMDB has lost its database")
+    }
 }
 
 impl Engine for Lmdb {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(LmdbSession { env: &self.env, data: self.data, value: Vec::new() }))
+        Ok(Box::new(LmdbSession { env: &self.env, data: self.data()?, value: Vec::new() }))
     }
 
     fn bulk_load(&self, entries: Sorted<'_>) -> Result<()> {
-        let mut entries = entries.peekable();
+        let (data, mut entries) = (self.data()?, entries.peekable());
         while entries.peek().is_some() {
             let mut txn = self.env.write_txn()?;
             for (key, value) in entries.by_ref().take(APPEND_BATCH) {
-                self.data.put_with_flags(&mut txn, PutFlags::APPEND, &key, &value)?;
+                data.put_with_flags(&mut txn, PutFlags::APPEND, &key, &value)?;
             }
             txn.commit()?;
         }

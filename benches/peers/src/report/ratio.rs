@@ -32,10 +32,8 @@ pub fn best_peer(place: &Place, by_engine: &BTreeMap<String, Runs>) -> Option<(S
 /// What ours gets of what the device gave just before and after, as the median over the repeats; and in words what the device did.
 pub fn of_device(records: &Records, place: &Place) -> Option<(String, f64)> {
     let (ours, devices) = (records.runs.get(place)?.get(OURS)?, records.devices.get(place)?);
-    let ratios: Vec<f64> = devices
-        .iter()
-        .filter_map(|(repeat, around)| Some(in_unit(ours.rows.get(repeat)?, around) / mean(around)?))
-        .collect();
+    let ratios: Vec<f64> =
+        devices.iter().filter_map(|(repeat, around)| Some(in_unit(ours.rows.get(repeat)?, around) / mean(around)?)).collect();
     let job = devices.values().flatten().find_map(|device| device.figures.first())?.job;
     Some((job.words(), median(&ratios)?))
 }

@@ -90,7 +90,8 @@ fn cell(runs: &Runs) -> String {
 fn devices(text: &mut String, records: &Records, profile: Profile) {
     let mut by_job: BTreeMap<String, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
     let mut missing = None;
-    for device in records.devices.iter().filter(|(place, _)| place.0 == profile).flat_map(|(_, around)| around.values().flatten()) {
+    for device in records.devices.iter().filter(|(place, _)| place.0 == profile).flat_map(|(_, around)| around.values().flatten())
+    {
         missing = missing.or(device.missing.as_ref());
         for figure in &device.figures {
             let (iops, rate) = by_job.entry(figure.job.words()).or_default();
@@ -110,14 +111,8 @@ fn devices(text: &mut String, records: &Records, profile: Profile) {
         let (low, high) = range(&iops);
         let middle = median(&iops).unwrap_or(0.0);
         let rate = median(&rate).unwrap_or(0.0);
-        let _ = writeln!(
-            text,
-            "| {words} | {} ({} to {}) | {rate:.0} | {} |",
-            count(middle),
-            count(low),
-            count(high),
-            iops.len()
-        );
+        let _ =
+            writeln!(text, "| {words} | {} ({} to {}) | {rate:.0} | {} |", count(middle), count(low), count(high), iops.len());
     }
     text.push('\n');
 }

@@ -23,13 +23,7 @@ pub fn run(engine: &dyn Engine, workload: Workload, set: Set, threads: usize, li
     }
 }
 
-fn by_transactions(
-    engine: &dyn Engine,
-    set: Set,
-    order: Option<Permutation>,
-    threads: usize,
-    limit: Duration,
-) -> Result<Sample> {
+fn by_transactions(engine: &dyn Engine, set: Set, order: Option<Permutation>, threads: usize, limit: Duration) -> Result<Sample> {
     let each = set.n.div_ceil(threads as u64);
     let make = |thread: u64| -> Result<Worker<'_>> {
         let mut session = engine.session()?;
