@@ -135,6 +135,7 @@ fn show(choice: &Choice) -> Result<()> {
 }
 
 fn run_row(plan: &Plan, dir: &std::path::Path, json: Option<PathBuf>, repeat: u32) -> Result<()> {
+    row::check_engine(plan)?;
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     if row::needs_data(plan) && crate::cached::files_below(dir)?.is_empty() {
         driver::load(plan, dir)?;

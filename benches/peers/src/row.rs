@@ -212,15 +212,24 @@ impl Plan {
     }
 }
 
+/// The plan's engine.
+///
+/// # Errors
+/// There is none of that name, or it has no such row.
+pub fn check_engine(plan: &Plan) -> Result<&'static Spec> {
+    let spec = engines::find(&plan.engine)?;
+    match plan.workload.lacks(spec) {
+        None => Ok(spec),
+        Some(why) => bail!("{} has no row {}: {why}", spec.name, plan.workload.name()),
+    }
+}
+
 /// Measures a row in this process. `dir` holds the loaded data set where the row needs one, else nothing.
 ///
 /// # Errors
 /// Those of the engine, wrong data, and what is not as it should be around them.
 pub fn measure(plan: &Plan, repeat: u32, dir: &Path) -> Result<Row> {
-    let spec = engines::find(&plan.engine)?;
-    if let Some(why) = plan.workload.lacks(spec) {
-        bail!("{} has no row {}: {why}", spec.name, plan.workload.name());
-    }
+    let spec = check_engine(plan)?;
     stage::check_start(plan, dir)?;
     cached::drop_files(dir)?;
     let cached_before_bytes = cached::cached_bytes(dir)?;

@@ -27,7 +27,7 @@ fn run(spec: &Spec, workload: Workload, threads: &str, dir: &Path) -> Row {
     let (db, json) = (dir.join("db"), dir.join("row.json"));
     let common = ["--engine", spec.name, "--n", N, "--value-size", "100", "--dir", db.to_str().unwrap()];
     if spec.mode_of.is_some() && workload.start() != Start::Empty {
-        succeed(&[&["load", "--workload", "get-rand"], &["--engine", spec.data_of()], &common[2..]].concat());
+        succeed(&[&["load", "--workload", "get-rand", "--engine", spec.data_of()], &common[2..]].concat());
     }
     let own = ["--workload", &workload.name(), "--threads", threads, "--seconds", "0.2", "--blobs", "4", "--json"];
     succeed(&[&["run"], &common[..], &own[..], &[json.to_str().unwrap()]].concat());
