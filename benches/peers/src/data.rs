@@ -28,19 +28,19 @@ impl Random {
     }
 
     /// The next word.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
 
     /// Evenly from `0..n`, to within what nobody can measure.
     pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.word()) * u128::from(n)) >> 64) as u64
     }
 
     /// Evenly from 0 to 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.word() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
@@ -60,7 +60,7 @@ pub fn entry_of(bytes: &[u8]) -> Option<u64> {
 
 fn words(i: u64, generation: u64) -> impl Iterator<Item = u64> {
     let mut stream = Random::new(i.rotate_left(32) ^ generation);
-    [generation, i].into_iter().chain(std::iter::repeat_with(move || stream.next()))
+    [generation, i].into_iter().chain(std::iter::repeat_with(move || stream.word()))
 }
 
 /// The value of entry `i` in a generation, `len` bytes long.

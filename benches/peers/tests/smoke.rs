@@ -2,6 +2,8 @@
 //!
 //! Each row is a process, as when it is measured.
 
+#![allow(clippy::unwrap_used)]
+
 use peers::engine::Spec;
 use peers::engines;
 use peers::matrix::{Spot, spot_name};
@@ -101,7 +103,7 @@ fn data_that_is_missing_ends_a_row() {
 fn the_driver_measures_once_and_reports() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let path = dir.path().to_str().unwrap();
-    let arguments = ["--dir", path, "--engines", engines::OURS, "--n", N, "--seconds", "0.1", "--repeats", "2", "--threads", "1"];
+    let arguments = ["--dir", path, "--engines", engines::OURS, "--n", N, "--seconds", "0.5", "--repeats", "2", "--threads", "1"];
     let all = |workloads: &str| succeed(&[&["all", "--no-fio", "--workloads", workloads], &arguments[..]].concat());
     all("get-rand,put-async");
     let spot = |workload| Spot { workload, threads: 1, loaded: Loaded::Rand };

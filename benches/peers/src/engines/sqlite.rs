@@ -1,6 +1,7 @@
 //! SQLite: a table of its own pages (`WITHOUT ROWID`), write-ahead log, prepared statements.
 //!
-//! - A connection a thread, each with its share of the budget as page cache, and reads through a memory map (`mmap_size`).
+//! - A connection a thread, each with its share of the budget as page cache, and, where all fits in memory, reads through a memory map
+//!   (`mmap_size`).
 //! - One writer at a time, which waits on a mutex instead of SQLite's polling: as a program that shares a database among its threads
 //!   does.
 //! - `synchronous = FULL` for durable commits, `NORMAL` (consistent, synced at checkpoints) for eventual ones, `OFF` while loading.
@@ -48,10 +49,11 @@ fn open(settings: &Settings) -> Result<Box<dyn Engine>> {
         Durability::AtEnd => "OFF",
     };
     let cache_kib = settings.cache_bytes / 1024 / settings.threads.max(1) as u64;
+    // A page fault in a map reads what is around it, too: where memory is short that evicts more than it brings.
+    let mapped: u64 = if settings.larger_than_memory { 0 } else { 1 << 36 };
     let pragmas = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{cache_kib}; \
-         PRAGMA mmap_size = {};",
-        1u64 << 36
+         PRAGMA mmap_size = {mapped};"
     );
     let sqlite = Sqlite { path: settings.dir.join("data.sqlite"), pragmas, writing: Mutex::new(()) };
     let rowid = if settings.blobs { "" } else { " WITHOUT ROWID" };

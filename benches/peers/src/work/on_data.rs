@@ -146,7 +146,7 @@ impl<'a> OnData<'a> {
     /// # Errors
     /// Those of the engine.
     pub fn put(&mut self, i: u64) -> Result<Amount> {
-        data::value(i, self.random.next(), self.set.value_len, &mut self.value);
+        data::value(i, self.random.word(), self.set.value_len, &mut self.value);
         self.session.put(&data::key(i), &self.value)?;
         Ok(self.set.amount(1))
     }
