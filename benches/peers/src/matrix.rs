@@ -31,7 +31,7 @@ pub struct Choice {
     /// The engine's memory in MiB [default: mem: twice the data and 128; disk: a tenth of the data]
     #[arg(long, value_name = "MIB")]
     pub cache_mb: Option<u64>,
-    /// The process's memory in MiB in the disk profile [default: the cache, a quarter more, and 48]
+    /// The process's memory in MiB in the disk profile [default: the cache, a quarter more, and 24]
     #[arg(long, value_name = "MIB")]
     pub limit_mb: Option<u64>,
     /// Values of 1 MiB of the blob workloads [default: 256; quick 64]

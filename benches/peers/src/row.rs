@@ -81,7 +81,7 @@ pub struct Plan {
     /// The engine's memory in MiB [default: mem: twice the data and 128; disk: a tenth of the data, at least 16]
     #[arg(long, value_name = "MIB")]
     pub cache_mb: Option<u64>,
-    /// The process's memory in MiB in the disk profile [default: the cache, a quarter more, and 48]
+    /// The process's memory in MiB in the disk profile [default: the cache, a quarter more, and 24]
     #[arg(long, value_name = "MIB")]
     pub limit_mb: Option<u64>,
     /// Seconds after which a load is stopped
@@ -183,7 +183,7 @@ impl Plan {
     pub fn limit_bytes(&self) -> Option<u64> {
         match self.profile {
             Profile::Mem => None,
-            Profile::Disk => Some(self.limit_mb.map_or(self.cache_bytes() * 5 / 4 + (48 << 20), |mib| mib << 20)),
+            Profile::Disk => Some(self.limit_mb.map_or(self.cache_bytes() * 5 / 4 + (24 << 20), |mib| mib << 20)),
         }
     }
 
