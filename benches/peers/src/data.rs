@@ -1,0 +1,181 @@
+//! The data set: keys and values as functions of numbers.
+//!
+//! Entry `i` has the key (`i`, hash of `i`), eight bytes each, so that keys ascend with `i`; its value is (generation, `i`, a stream of
+//! pseudo-random words made of both), cut to the value size. A changed value has another generation.
+
+/// Bytes of a key.
+pub const KEY_LEN: usize = 16;
+/// Bytes of a value, at least.
+const VALUE_LEN_MIN: usize = 16;
+
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// A good mix of a word's bits (the finalizer of SplitMix64).
+pub fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// Pseudo-random words from a seed (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// From a seed.
+    pub fn new(seed: u64) -> Random {
+        Random(mix(seed.wrapping_add(GOLDEN)))
+    }
+
+    /// The next word.
+    pub fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        mix(self.0)
+    }
+
+    /// Evenly from `0..n`, to within what nobody can measure.
+    pub fn below(&mut self, n: u64) -> u64 {
+        ((u128::from(self.word()) * u128::from(n)) >> 64) as u64
+    }
+
+    /// Evenly from 0 to 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.word() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// The key of entry `i`.
+pub fn key(i: u64) -> [u8; KEY_LEN] {
+    let mut key = [0; KEY_LEN];
+    key[..8].copy_from_slice(&i.to_be_bytes());
+    key[8..].copy_from_slice(&mix(i ^ GOLDEN).to_be_bytes());
+    key
+}
+
+/// The entry that a key belongs to, if it is one of the data set's.
+pub fn entry_of(bytes: &[u8]) -> Option<u64> {
+    let i = u64::from_be_bytes(*bytes.first_chunk()?);
+    (bytes == key(i)).then_some(i)
+}
+
+fn words(i: u64, generation: u64) -> impl Iterator<Item = u64> {
+    let mut stream = Random::new(i.rotate_left(32) ^ generation);
+    [generation, i].into_iter().chain(std::iter::repeat_with(move || stream.word()))
+}
+
+/// The value of entry `i` in a generation, `len` bytes long.
+pub fn value(i: u64, generation: u64, len: usize, out: &mut Vec<u8>) {
+    debug_assert!(len >= VALUE_LEN_MIN);
+    out.clear();
+    for word in words(i, generation).take(len.div_ceil(8)) {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.truncate(len);
+}
+
+/// The generation of a value, if it is one of entry `i`.
+pub fn generation_of(i: u64, bytes: &[u8], len: usize) -> Option<u64> {
+    let generation = u64::from_le_bytes(*bytes.first_chunk()?);
+    let mut words = words(i, generation);
+    let mut same = bytes.len() == len;
+    let chunks = bytes.chunks_exact(8);
+    let rest = chunks.remainder();
+    for (chunk, word) in chunks.zip(words.by_ref()) {
+        same &= chunk == word.to_le_bytes();
+    }
+    if let (false, Some(word)) = (rest.is_empty(), words.next()) {
+        same &= rest == &word.to_le_bytes()[..rest.len()];
+    }
+    same.then_some(generation)
+}
+
+/// A fixed permutation of `0..n`: a Feistel network over the smallest even number of bits, walked until it lands below `n`.
+#[derive(Clone, Copy, Debug)]
+pub struct Permutation {
+    n: u64,
+    half: u32,
+    seed: u64,
+}
+
+impl Permutation {
+    /// That of a seed.
+    pub fn new(n: u64, seed: u64) -> Permutation {
+        let bits = 64 - n.saturating_sub(1).leading_zeros();
+        Permutation { n, half: bits.div_ceil(2).max(1), seed }
+    }
+
+    /// Where `i`, below `n`, is sent.
+    pub fn of(&self, i: u64) -> u64 {
+        let mut x = i;
+        loop {
+            x = self.scramble(x);
+            if x < self.n {
+                return x;
+            }
+        }
+    }
+
+    fn scramble(&self, x: u64) -> u64 {
+        let mask = (1 << self.half) - 1;
+        let (mut left, mut right) = (x >> self.half, x & mask);
+        for round in 0..4 {
+            (left, right) = (right, left ^ (mix(right ^ self.seed ^ round << 56) & mask));
+        }
+        left << self.half | right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_ascend_and_are_known_again() {
+        let keys: Vec<_> = (0..1000).map(key).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b));
+        assert_eq!(entry_of(&keys[77]), Some(77));
+        assert_eq!(entry_of(&keys[77][..15]), None);
+        assert_eq!(entry_of(&[0; 16]), None);
+        assert_eq!(entry_of(b""), None);
+    }
+
+    #[test]
+    fn values_are_known_again_and_any_change_is_seen() {
+        for len in [16, 17, 23, 24, 100, 4096] {
+            let mut bytes = Vec::new();
+            value(5, 7, len, &mut bytes);
+            assert_eq!((bytes.len(), generation_of(5, &bytes, len)), (len, Some(7)));
+            assert_eq!(generation_of(6, &bytes, len), None);
+            assert_eq!(generation_of(5, &bytes, len + 1), None);
+            assert_eq!(generation_of(5, &bytes[..len - 1], len), None);
+            for at in 0..len {
+                bytes[at] ^= 1;
+                // A changed generation asks for another stream, of which two words have to be there to tell.
+                assert!(generation_of(5, &bytes, len).is_none() || (len == 16 && at < 8), "byte {at} of {len}");
+                bytes[at] ^= 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_permutation_meets_each_number_once() {
+        for n in [1, 2, 3, 100, 4096, 5000] {
+            let permutation = Permutation::new(n, 3);
+            let mut images: Vec<u64> = (0..n).map(|i| permutation.of(i)).collect();
+            if n == 5000 {
+                assert!(!images.is_sorted());
+            }
+            images.sort_unstable();
+            assert!(images.into_iter().eq(0..n), "{n}");
+        }
+    }
+
+    #[test]
+    fn random_numbers_stay_in_their_range() {
+        let mut random = Random::new(1);
+        for _ in 0..1000 {
+            assert!(random.below(7) < 7);
+            assert!((0.0..1.0).contains(&random.unit()));
+        }
+    }
+}
