@@ -246,7 +246,9 @@ impl Survivors {
                 };
                 let among = found.iter().filter(|(name, _)| made_up(name)).filter_map(|(_, all)| all.get(key));
                 let lost = among.max_by_key(|&back| back == value);
-                let back = found.get(name).and_then(|all| all.get(key)).or(lost);
+                // An older entry of the catalog may give the name to a tree that the keyspace had before.
+                let named = found.get(name).and_then(|all| all.get(key));
+                let back = lost.filter(|back| *back == value).or(named).or(lost);
                 if demand == Demand::Nothing {
                     sum.hurt += 1;
                     sum.hurt_right += u64::from(back == Some(value));
