@@ -169,9 +169,9 @@ fn survives_kills(path: &Path) {
 
 fn is_a_home(test: &str, filesystem: &str, sector: u32) {
     let Some(mount) = Mount::new(test, filesystem, sector) else { return };
-    // btrfs serves a read through the page cache where the memory it goes to is not there yet: the first into each large page of frames
-    // (seen with 6.18).
-    works(&mount.path(), if filesystem == "btrfs" { 8 } else { 0 });
+    // btrfs serves some reads through the page cache: with a ring one page, with threads 3 to 15 of some thousand (6.18). That the memory
+    // was not there yet is not all of it: touching it before made no difference. A read of several pages may be one of them.
+    works(&mount.path(), if filesystem == "btrfs" { 64 } else { 0 });
     survives_kills(&mount.path());
 }
 
