@@ -22,6 +22,9 @@ pub(crate) struct History {
     pub(crate) whole: BTreeSet<String>,
     /// Whether a kill has taken commits back.
     pub(crate) killed: bool,
+    /// Keys, and keyspaces, of which such a commit may have been.
+    pub(crate) taken_back: BTreeSet<(String, Vec<u8>)>,
+    pub(crate) taken_back_whole: BTreeSet<String>,
     db: Option<Database>,
     dir: PathBuf,
     random: ChaCha8Rng,
@@ -40,6 +43,8 @@ impl History {
             touched: BTreeSet::new(),
             whole: BTreeSet::new(),
             killed: false,
+            taken_back: BTreeSet::new(),
+            taken_back_whole: BTreeSet::new(),
             db: None,
             dir: dir.to_owned(),
             random,
@@ -100,7 +105,11 @@ impl History {
         std::fs::rename(&next, &self.dir).unwrap();
         self.db = Some(self.options().open(&self.dir).unwrap());
         let found = super::contents(self.db());
-        self.killed |= found != self.model;
+        if found != self.model {
+            self.killed = true;
+            self.taken_back.extend(self.touched.iter().cloned());
+            self.taken_back_whole.extend(self.whole.iter().cloned());
+        }
         self.model = found;
     }
 
