@@ -181,9 +181,11 @@ impl<S: PageStore> Claim<S> {
         let (page, at) = (self.page, self.at);
         let frame = self.core.frames.slice(self.frame);
         let in_flight = InFlight(Arc::clone(&self.core));
-        // Together, and in this order: where the store drops the completion, too, the claim has ended before that is told.
+        // One value, whose parts are dropped in this order: where the store drops the completion, too, the claim has ended before that is
+        // told.
         let reading = (self, in_flight);
         let done = move |result: Result<(), S::Error>| {
+            // A closure takes no more of a tuple than it names: all of it.
             let reading = reading;
             let (claim, in_flight) = reading;
             match result {
