@@ -10,7 +10,8 @@ use crate::page_id::PageId;
 use crate::page_table::Entry;
 use crate::slot::FrameId;
 use crate::store::PageStore;
-use crate::view::{self, PageMut, PageView};
+use crate::view::{PageMut, PageView};
+use ashlar_disk::words;
 use ashlar_disk::words::Words;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -71,7 +72,7 @@ impl<'a> SharedGuard<'a> {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the frame holds a resident page, whose bytes are stored to only under its exclusive latch, which nobody has
         // while the shared one is held; that is until the guard, which the slice borrows, is dropped.
-        unsafe { view::plain(self.words) }
+        unsafe { words::at_rest(self.words) }
     }
 
     /// The page's bytes, as words.

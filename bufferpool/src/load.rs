@@ -64,30 +64,62 @@ impl<S: PageStore> Core<S> {
 
     /// Starts reads of those of `pages` that are on disk, as far as frames can be had at once.
     pub(crate) fn prefetch(self: &Arc<Self>, pages: &[PageId]) -> usize {
-        let mut reads = Vec::new();
+        self.start_reads(pages, None).0
+    }
+
+    /// Starts reads of those of `pages` that are on disk, waiting for frames, not for the reads. What can't be had is left out.
+    pub(crate) fn bring(self: &Arc<Self>, mut pages: &[PageId]) {
+        held::assert_no_latch("bringing pages in");
+        let mut frame = None;
+        loop {
+            let (_, seen) = self.start_reads(pages, frame.take());
+            pages = &pages[seen..];
+            if pages.is_empty() {
+                return;
+            }
+            // With the reads so far under way, so that their frames come back.
+            match self.obtain_frame() {
+                Ok(one) => frame = Some(one),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Starts reads of those of `pages` that are on disk, the first of them into `spare`, until no frame can be had at once. Gives how
+    /// many reads and how many of the pages have been gone through.
+    fn start_reads(self: &Arc<Self>, pages: &[PageId], mut spare: Option<FrameId>) -> (usize, usize) {
+        let (mut reads, mut seen) = (Vec::new(), 0);
         for &page in pages {
-            let Ok(Some(entry)) = self.table.open(page) else { continue };
-            if entry.slot() == Slot::Unknown {
-                self.materialize(page, entry);
+            if let Ok(Some(entry)) = self.table.open(page) {
+                if entry.slot() == Slot::Unknown {
+                    self.materialize(page, entry);
+                }
+                if matches!(entry.slot(), Slot::OnDisk(_)) {
+                    let Some(frame) = spare.take().or_else(|| self.obtain_frame_at_once()) else { break };
+                    if let Some(claim) = self.claim(page, entry, frame, false) {
+                        reads.push(claim.into_read());
+                    }
+                }
             }
-            if !matches!(entry.slot(), Slot::OnDisk(_)) {
-                continue;
-            }
-            let Some(frame) = self.obtain_frame_at_once() else { break };
-            if let Some(claim) = self.claim(page, entry, frame, false) {
-                reads.push(claim.into_read());
-            }
+            seen += 1;
+        }
+        if let Some(frame) = spare {
+            self.give_back(frame);
         }
         let count = reads.len();
         if count > 0 {
             self.counters.prefetches.add(count as u64);
             self.progress.submit(count, || self.store.submit_reads(reads));
         }
-        count
+        (count, seen)
     }
 
     pub(crate) fn is_resident(&self, page: PageId) -> bool {
         self.table.entry(page).is_some_and(|entry| matches!(entry.slot(), Slot::Resident(_)))
+    }
+
+    pub(crate) fn is_being_read(&self, page: PageId) -> bool {
+        self.table.entry(page).is_some_and(|entry| matches!(entry.slot(), Slot::Reading(_)))
     }
 
     /// The read of `page` that is under way, if one is.

@@ -232,6 +232,17 @@ impl<S: PageStore> Pool<S> {
         self.core.prefetch(pages)
     }
 
+    /// Starts reads of those of `pages` that are not in memory, waiting for frames where none is free or clean, but not for the reads.
+    /// What can't be had is left out: whoever needs it is told why. Called with nothing latched and nothing reserved.
+    pub fn bring(&self, pages: &[PageId]) {
+        self.core.bring(pages);
+    }
+
+    /// Whether `page` is being read; it may not be any more by the time this is known.
+    pub fn is_being_read(&self, page: PageId) -> bool {
+        self.core.is_being_read(page)
+    }
+
     /// Whether `page` is in memory; it may not be any more by the time this is known.
     pub fn is_resident(&self, page: PageId) -> bool {
         self.core.is_resident(page)

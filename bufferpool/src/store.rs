@@ -111,7 +111,7 @@ pub trait PageStore: Send + Sync + 'static {
         true
     }
 
-    /// Reads `page` into `frame`, verified and unpacked. Blocks.
+    /// Reads `page` into `frame`, verified and unpacked. Blocks. The frame is the call's alone, as that of a [`PageRead`] is.
     fn read(&self, page: PageId, at: BlockPtr, frame: &Words) -> Result<(), Self::Error>;
 
     /// Starts reads. May wait for room in the queue.

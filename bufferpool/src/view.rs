@@ -13,7 +13,7 @@ use ashlar_disk::AlignedBuf;
 use ashlar_disk::words::{self, Words};
 use std::cmp::Ordering;
 use std::marker::PhantomPinned;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A page's bytes while somebody may be changing them: every value may be torn until the reader has validated.
 #[derive(Clone, Copy)]
@@ -209,7 +209,7 @@ impl PageMut {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: (2): only the holder of this `PageMut` stores, and it needs `&mut self`, which this borrow excludes. Loads
         // by optimistic readers beside it are no race.
-        unsafe { plain(&self.words) }
+        unsafe { words::at_rest(&self.words) }
     }
 
     /// The byte at `offset`; 0 past the end.
@@ -338,18 +338,6 @@ impl PageMut {
     pub(crate) fn copy_page(&mut self, from: PageView<'_>) {
         words::copy(from.words, &self.words);
     }
-}
-
-/// The bytes of `words` as a plain slice.
-///
-/// # Safety
-/// Nobody stores to the words while the slice lives.
-#[inline]
-pub(crate) unsafe fn plain(words: &Words) -> &[u8] {
-    const { assert!(size_of::<AtomicU64>() == 8) };
-    // SAFETY: the words are initialized memory, `AtomicU64` has the layout of `u64`, the lifetime is that of `words`, and the
-    // caller promises that nobody stores.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
 }
 
 #[cfg(test)]

@@ -121,7 +121,11 @@ impl<'a> Model<'a> {
             (46..60, Some(page)) => self.read(page),
             (60..66, Some(_)) => {
                 let pages: Vec<_> = (0..4).filter_map(|_| self.some_page()).collect();
-                self.pool.prefetch(&pages);
+                if self.random.random() {
+                    self.pool.prefetch(&pages);
+                } else {
+                    self.pool.bring(&pages);
+                }
             }
             (66..74, _) => drop(self.pool.store().complete()),
             (74..80, _) => drop(self.pool.maintain()),

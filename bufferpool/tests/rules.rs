@@ -162,12 +162,53 @@ fn a_failed_read_is_told_to_who_waits_and_tried_again_by_the_next() {
     let gone = pages.iter().copied().find(|&page| pool.shared(page).is_err()).expect("most were evicted");
     assert_eq!(pool.prefetch(&[gone, gone]), 1, "one read of a page at a time");
     assert_eq!(pool.shared(gone).err(), Some(Miss::NotResident(gone)));
+    assert!(pool.is_being_read(gone) && !pool.is_resident(gone));
     pool.store().fail_reads(true);
     assert!(matches!(pool.load(gone).err(), Some(LoadError::Store(MemoryError::Injected))));
     assert!(matches!(pool.load(gone).err(), Some(LoadError::Store(MemoryError::Injected))));
     pool.store().fail_reads(false);
     assert_eq!(version(&pool, gone), gone.0);
     assert_eq!(pool.stats().read_errors, 2);
+}
+
+#[test]
+fn bringing_pages_in_writes_what_is_in_the_way() {
+    for deferred in [false, true] {
+        let pool = pool(deferred);
+        let pages = create_many(&pool, 30);
+        squeeze(&pool);
+        let (changed, wanted) = pages.split_at(12);
+        changed.iter().for_each(|&page| change(&pool, page, page.0 + 100));
+        assert_eq!((pool.dirty_pages(), pool.reservation_max()), (12, 12));
+        let before = pool.stats();
+        let on_disk = wanted.iter().filter(|&&page| !pool.is_resident(page)).count();
+        assert!(on_disk > 14, "more than there are frames for");
+        pool.bring(wanted);
+        let after = pool.stats();
+        // Those that were in memory may have left before their turn.
+        assert!((on_disk..=wanted.len()).contains(&((after.prefetches - before.prefetches) as usize)), "each is read");
+        assert_eq!(after.loads, before.loads, "none is waited for");
+        // Where reads end at once the clean frames serve one page after the other.
+        assert_eq!(after.images_written > before.images_written, deferred);
+        assert_eq!(pool.dirty_pages() < 12, deferred);
+        wanted.iter().for_each(|&page| assert_eq!(version(&pool, page), page.0));
+        changed.iter().for_each(|&page| assert_eq!(version(&pool, page), page.0 + 100));
+    }
+}
+
+#[test]
+fn bringing_pages_in_ends_where_nothing_can_be_written() {
+    let pool = pool(true);
+    let pages = create_many(&pool, 30);
+    squeeze(&pool);
+    let (changed, wanted) = pages.split_at(12);
+    changed.iter().for_each(|&page| change(&pool, page, 1));
+    pool.store().fail_writes(true);
+    let before = pool.stats().prefetches;
+    pool.bring(wanted);
+    assert_eq!((pool.write_error(), pool.dirty_pages()), (Some(MemoryError::Injected), 12));
+    assert!(pool.stats().prefetches - before > 4, "the other frames serve one page after the other");
+    wanted.iter().for_each(|&page| assert_eq!(version(&pool, page), page.0));
 }
 
 #[test]

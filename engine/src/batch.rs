@@ -1,7 +1,7 @@
 //! Batches: writes to any keyspaces, applied all or none.
 
 use crate::blob;
-use crate::btree::{LeafCopy, Seek, Stop, Tree, TreeId};
+use crate::btree::{Ahead, LeafCopy, Seek, Tree, TreeId};
 use crate::catalog::KeyspaceState;
 use crate::commit::record::{self, Operation};
 use crate::commit::{Prepared, Refused, Until};
@@ -122,9 +122,6 @@ impl Write {
         }
     }
 }
-
-/// Leaves that a batch's preparation asks for ahead of the one it waits for, at most.
-const WINDOW: usize = 64;
 
 /// A write whose bytes somebody else owns.
 #[derive(Clone, Copy)]
@@ -299,25 +296,14 @@ impl<'a> Prefetch<'a> {
         if !shared.pool.may_miss() {
             return Ok(());
         }
-        let mut asked = 1;
-        for (index, &(tree, key)) in self.keys.iter().enumerate() {
-            if asked < self.keys.len() && asked < index + WINDOW / 2 {
-                let end = self.keys.len().min(index + WINDOW);
-                self.ask_for(shared, asked..end);
-                asked = end;
+        let mut ahead = Ahead::new(&shared.pool);
+        for (at, &(tree, key)) in self.keys.iter().enumerate() {
+            if let Some(due) = ahead.due(at, self.keys.len()) {
+                ahead.ask(&shared.pool, self.keys[due].iter().copied());
             }
             unless_gone(shared, tree.id, pages::find(&shared.pool, tree, key, |_| ()))?;
         }
         Ok(())
-    }
-
-    /// Starts reads of the pages that these keys miss first.
-    fn ask_for(&self, shared: &Shared, which: std::ops::Range<usize>) {
-        let missing = self.keys[which].iter().filter_map(|(tree, key)| match tree.get(&shared.pool, key, |_| ()) {
-            Err(Stop::Missing(page)) => Some(page),
-            _ => None,
-        });
-        shared.pool.prefetch(&missing.collect::<Vec<_>>());
     }
 }
 
@@ -356,7 +342,8 @@ fn measure(shared: &Shared, tree: Tree, (from, to): Bounds<'_>, left: &mut u64) 
     Ok(())
 }
 
-/// Leaves after which it is time to ask for more.
+/// Leaves of a range that are asked for at once, and after how many it is time to ask for more.
+const WINDOW: usize = 64;
 const AHEAD: u64 = 32;
 
 fn is_within(key: &[u8], to: Bound<&[u8]>) -> bool {

@@ -5,35 +5,41 @@ use crate::database::Shared;
 use crate::error::Result;
 use crate::read::View;
 use crate::value::Value;
+use ashlar_bufferpool::PageId;
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 
 /// Keys whose pages are being read at once, at most.
 const WINDOW: usize = 64;
 
-/// Reads `keys` under a view, and gives of each what it holds and the LSN of its leaf: a sliding window of look-ups, each of which asks for the page that it misses and is tried again when
-/// the oldest one's page has come. Waiting for the oldest only, never for all: what is read behind it goes on meanwhile.
+/// Pages that are asked for with one submission: the device begins with these while the next keys are looked up.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Reads `keys` under a view, and gives of each what it holds and the LSN of its leaf: a sliding window of look-ups, each of which asks
+/// for the page that it misses and is tried again when that has come. Waiting for the oldest only, never for all: what is read behind it
+/// goes on meanwhile.
 pub(crate) fn get_many<K: AsRef<[u8]>, H: Borrow<Shared>>(
     view: &View<H>,
     tree: Tree,
     keys: &[K],
 ) -> Result<Vec<(Option<Value>, u64)>> {
-    let mut reads = Reads { view, tree, keys, out: Vec::new(), waiting: VecDeque::new() };
+    let mut reads = Reads { view, tree, keys, out: Vec::new(), waiting: VecDeque::new(), asked: Vec::new() };
     reads.out.resize_with(keys.len(), || (None, 0));
-    for index in 0..keys.len() {
-        if !reads.is_missing(index) {
-            reads.read(index)?;
-            continue;
+    let mut next = 0;
+    loop {
+        while next < keys.len() && reads.waiting.len() < WINDOW {
+            reads.look(next)?;
+            next += 1;
+            if reads.asked.len() == ASKED_AT_ONCE {
+                reads.ask();
+            }
         }
-        reads.waiting.push_back(index);
-        if reads.waiting.len() == WINDOW {
-            reads.finish_oldest()?;
+        reads.ask();
+        if reads.waiting.is_empty() {
+            return Ok(reads.out);
         }
-    }
-    while !reads.waiting.is_empty() {
         reads.finish_oldest()?;
     }
-    Ok(reads.out)
 }
 
 struct Reads<'a, K, H: Borrow<Shared>> {
@@ -41,8 +47,10 @@ struct Reads<'a, K, H: Borrow<Shared>> {
     tree: Tree,
     keys: &'a [K],
     out: Vec<(Option<Value>, u64)>,
-    /// Those whose pages are on their way.
-    waiting: VecDeque<usize>,
+    /// Those that wait for a page, and for which.
+    waiting: VecDeque<(usize, PageId)>,
+    /// Pages to be asked for, all at once.
+    asked: Vec<PageId>,
 }
 
 impl<K: AsRef<[u8]>, H: Borrow<Shared>> Reads<'_, K, H> {
@@ -51,31 +59,36 @@ impl<K: AsRef<[u8]>, H: Borrow<Shared>> Reads<'_, K, H> {
         Ok(())
     }
 
-    /// Completes the oldest look-up, then advances those behind it: one whose inner page has come asks for the next.
+    /// Completes the oldest look-up, then goes on with those behind it whose pages have come.
     fn finish_oldest(&mut self) -> Result<()> {
-        if let Some(oldest) = self.waiting.pop_front() {
+        if let Some((oldest, _)) = self.waiting.pop_front() {
             self.read(oldest)?;
         }
         for _ in 0..self.waiting.len() {
-            let Some(index) = self.waiting.pop_front() else { break };
-            if self.is_missing(index) {
-                self.waiting.push_back(index);
+            let Some((index, page)) = self.waiting.pop_front() else { break };
+            if self.view.pool().is_being_read(page) {
+                self.waiting.push_back((index, page));
             } else {
-                self.read(index)?;
+                self.look(index)?;
             }
         }
         Ok(())
     }
 
-    /// Whether the key's way is not yet in memory; the page that is missing has been asked for.
-    fn is_missing(&self, index: usize) -> bool {
-        let pool = self.view.pool();
-        match self.tree.get(pool, self.keys[index].as_ref(), |_| ()) {
+    /// Completes a look-up, or notes for which page it waits.
+    fn look(&mut self, index: usize) -> Result<()> {
+        match self.tree.get(self.view.pool(), self.keys[index].as_ref(), |_| ()) {
             Err(Stop::Missing(page)) => {
-                pool.prefetch(&[page]);
-                true
+                self.asked.push(page);
+                self.waiting.push_back((index, page));
+                Ok(())
             }
-            _ => false,
+            _ => self.read(index),
         }
+    }
+
+    fn ask(&mut self) {
+        self.view.pool().prefetch(&self.asked);
+        self.asked.clear();
     }
 }

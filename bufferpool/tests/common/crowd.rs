@@ -93,7 +93,11 @@ fn read_pages(shared: &Shared, mut random: ChaCha8Rng) {
         };
         if random.random_bool(0.1) {
             let pages: Vec<_> = (0..3).filter_map(|_| some_page(shared, &mut random)).collect();
-            shared.pool.prefetch(&pages);
+            if random.random() {
+                shared.pool.prefetch(&pages);
+            } else {
+                shared.pool.bring(&pages);
+            }
         }
         let completed = shared.truth.lock().get(&page).map_or(0, |&(_, completed)| completed);
         let Some(seen) = read(shared, page, &mut random) else { continue };

@@ -1,10 +1,13 @@
 //! Applying a commit's sorted changes, leaf by leaf.
 //!
+//! Leaves that are not in memory are asked for some keys ahead. Then:
+//!
 //! 1. Go down to the leaf of the first change, latch it, and make all changes whose keys lie between its fences.
 //! 2. If one doesn't fit: make room (a step of its own, see `split`), then go on with 1.
 //! 3. If deletes have left the leaf sparse: join it with a neighbour (see `join`).
 
 use super::access::Plain;
+use super::ahead::Ahead;
 use super::edit::{self, Entry};
 use super::error::{Corrupt, Stop, TreeError};
 use super::layout::{SLOT_LEN, capacity};
@@ -57,7 +60,12 @@ impl Tree {
         check_sizes(pool.page_size(), ops)?;
         let mut writer = Writer::new(self, pool);
         let (mut rest, mut splits) = (ops, 0);
+        let mut ahead = Ahead::new(pool);
         while let Some(first) = rest.first() {
+            if let Some(due) = ahead.due(ops.len() - rest.len(), ops.len()) {
+                writer.give_back_frames();
+                ahead.ask(pool, ops[due].iter().map(|op| (*self, op.key)));
+            }
             let progress = writer.run(|writer| writer.change_leaf(lsn, rest, observer))?;
             splits = if progress.done > 0 { 0 } else { splits + 1 };
             let last = &rest[progress.done.saturating_sub(1)];

@@ -23,9 +23,10 @@
 //!
 //! Reading order: `layout` (the bytes of a page), `node` and `search` (reading one), `edit`, `build` and `divide` (changing
 //! and making one), `read` and `cursor` (from the root to a leaf), `write` (a writer's tools), `apply`, `split`, `join`, `root`,
-//! `remove` (the steps of a change), `touch`, `check`, `image`, `bulk`.
+//! `remove` (the steps of a change), `ahead`, `touch`, `check`, `image`, `bulk`.
 
 mod access;
+mod ahead;
 mod apply;
 mod build;
 mod bulk;
@@ -52,6 +53,7 @@ mod touch;
 mod tree_tests;
 mod write;
 
+pub(crate) use ahead::Ahead;
 pub use bulk::{Bulk, BulkError, BulkOptions, PageSink, PoolSink};
 pub use check::Finding;
 pub use cursor::LeafCopy;

@@ -108,6 +108,11 @@ impl<'a, S: PageStore> Writer<'a, S> {
         Ok(())
     }
 
+    /// Keeps no frames that others may be waiting for: before a wait that is not a step.
+    pub(super) fn give_back_frames(&mut self) {
+        self.frames = None;
+    }
+
     fn frames_left(&self) -> usize {
         self.frames.as_ref().map_or(0, Reservation::len)
     }

@@ -160,20 +160,10 @@ pub(crate) fn pointer_crc(image: &[u8]) -> u32 {
 /// Checks an image (invariant 2). `None` for `page`: any page.
 pub(crate) fn check_image(image: &[u8], page: Option<u64>, pointer: BlockPtr, mistake: Fault) -> Result<(), ImageFault> {
     let (found, expected) = (crc32c::crc32c(&image[4..]), get_u32(image, CRC));
-    check_fields(image, (found, expected), page, pointer, mistake)
-}
-
-fn check_fields(
-    head: &[u8],
-    (found, expected): (u32, u32),
-    page: Option<u64>,
-    pointer: BlockPtr,
-    mistake: Fault,
-) -> Result<(), ImageFault> {
     if !checksum::fits(found, expected) && !mistake.is(Fault::IgnoreChecksum) {
         return Err(ImageFault::Checksum { found, expected });
     }
-    let id = get_u64(head, PAGE_ID);
+    let id = get_u64(image, PAGE_ID);
     if let Some(expected) = page.filter(|&p| p != id && !mistake.is(Fault::IgnorePageId)) {
         return Err(ImageFault::WrongPage { found: id, expected });
     }
@@ -181,31 +171,37 @@ fn check_fields(
     if !checksum::fits(expected & POINTER_CRC_MASK, pointer.crc()) && !any_pointer {
         return Err(ImageFault::Stale { found: expected & POINTER_CRC_MASK, expected: pointer.crc() });
     }
-    if head[PACKING] != 0 {
-        return Err(ImageFault::UnknownPacking { found: head[PACKING] });
+    if image[PACKING] != 0 {
+        return Err(ImageFault::UnknownPacking { found: image[PACKING] });
     }
     Ok(())
 }
 
 /// Checks the image in the first `image_len` bytes of `frame`, then moves its back part to the end of the frame, where it
-/// belongs. The caller alone uses the frame.
-pub(crate) fn check_and_unpack(
+/// belongs.
+///
+/// # Safety
+/// Nobody else stores to the frame meanwhile.
+pub(crate) unsafe fn check_and_unpack(
     frame: &Words,
     image_len: usize,
     page: PageId,
     pointer: BlockPtr,
     mistake: Fault,
 ) -> Result<(), ImageFault> {
-    let mut head = [0; PAGE_HEADER_LEN];
-    words::copy_out(frame, 0, &mut head);
-    check_fields(&head, (crc_of(frame, 4, image_len), get_u32(&head, CRC)), Some(page.0), pointer, mistake)?;
-    let (lower, upper) = (get_u32(&head, LOWER) as usize, get_u32(&head, UPPER) as usize);
+    let (lower, upper, kind) = {
+        // SAFETY: nobody else stores to the frame, and nothing is stored to it within this block.
+        let image = &unsafe { words::at_rest(frame) }[..image_len];
+        check_image(image, Some(page.0), pointer, mistake)?;
+        (get_u32(image, LOWER) as usize, get_u32(image, UPPER) as usize, image[KIND])
+    };
     let page_size = size_of_val(frame);
     let fits = PAGE_HEADER_LEN <= lower && lower <= upper && upper <= page_size && lower + (page_size - upper) <= image_len;
-    if !fits || PageKind::from_code(head[KIND]).is_none_or(|k| k == PageKind::Map) {
-        return Err(ImageFault::Malformed { lower: lower as u32, upper: upper as u32, kind: head[KIND] });
+    if !fits || PageKind::from_code(kind).is_none_or(|k| k == PageKind::Map) {
+        return Err(ImageFault::Malformed { lower: lower as u32, upper: upper as u32, kind });
     }
-    move_up(frame, lower, upper, page_size - upper);
+    // SAFETY: as promised by the caller.
+    unsafe { move_up(frame, lower, upper, page_size - upper) };
     Ok(())
 }
 
@@ -231,7 +227,10 @@ pub(crate) fn unpack(image: &[u8], page_size: usize) -> Option<Vec<u8>> {
 }
 
 /// Moves `len` bytes from `from` to the higher offset `to`, from the end, so that an overlap does no harm.
-fn move_up(frame: &Words, from: usize, to: usize, len: usize) {
+///
+/// # Safety
+/// Nobody else stores to the frame meanwhile.
+unsafe fn move_up(frame: &Words, from: usize, to: usize, len: usize) {
     // Pairs with the acquire fence by which an optimistic reader of the frame's previous page validates: who sees one of the
     // stores below sees that the page has left.
     std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
@@ -240,23 +239,10 @@ fn move_up(frame: &Words, from: usize, to: usize, len: usize) {
     while left > 0 {
         let n = left.min(chunk.len());
         left -= n;
-        words::copy_out(frame, from + left, &mut chunk[..n]);
+        // SAFETY: nobody else stores to the frame, and nothing is stored to it while this is borrowed.
+        chunk[..n].copy_from_slice(&unsafe { words::at_rest(frame) }[from + left..from + left + n]);
         words::copy_in(frame, to + left, &chunk[..n]);
     }
-}
-
-/// The crc32c of the bytes `[from, to)` of `frame`.
-fn crc_of(frame: &Words, from: usize, to: usize) -> u32 {
-    let mut chunk = [0; 4096];
-    let mut crc = 0;
-    let mut at = from;
-    while at < to {
-        let n = (to - at).min(chunk.len());
-        words::copy_out(frame, at, &mut chunk[..n]);
-        crc = crc32c::crc32c_append(crc, &chunk[..n]);
-        at += n;
-    }
-    crc
 }
 
 pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
@@ -314,7 +300,8 @@ mod tests {
             check_image(&image, Some(77), ptr, Fault::None).unwrap();
             let mut frame = AlignedBuf::zeroed(8192);
             frame[..image.len()].copy_from_slice(&image);
-            check_and_unpack(frame.words_mut(), image.len(), PageId(77), ptr, Fault::None).unwrap();
+            // SAFETY: nobody else has the frame.
+            unsafe { check_and_unpack(frame.words_mut(), image.len(), PageId(77), ptr, Fault::None) }.unwrap();
             assert_eq!(frame[32..front], source[32..front], "front of {front}+{back}");
             assert_eq!(frame[8192 - back..], source[8192 - back..], "back of {front}+{back}");
             assert_eq!(image_shape(&image, 8192, 4096), Some((front, 8192 - back, image.len())));
@@ -329,7 +316,8 @@ mod tests {
         let fault = |image: &[u8], id: u64, ptr: BlockPtr| {
             let mut frame = AlignedBuf::zeroed(8192);
             frame[..image.len()].copy_from_slice(image);
-            check_and_unpack(frame.words_mut(), image.len(), PageId(id), ptr, Fault::None).unwrap_err()
+            // SAFETY: nobody else has the frame.
+            unsafe { check_and_unpack(frame.words_mut(), image.len(), PageId(id), ptr, Fault::None) }.unwrap_err()
         };
         for at in [0, 3, 4, 47, 48, 500, 3100, 4095] {
             let mut bad = image.clone();

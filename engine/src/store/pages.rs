@@ -134,7 +134,8 @@ impl Store {
 
     fn check_read(&self, page: PageId, at: BlockPtr, frame: &Words, len: usize) -> Result<()> {
         self.count_read(len);
-        page_header::check_and_unpack(frame, len, page, at, self.fault)
+        // SAFETY: the transfer has ended, and until the read returns the frame is its alone.
+        unsafe { page_header::check_and_unpack(frame, len, page, at, self.fault) }
             .map_err(|fault| self.image_error("page", page.0, at, &fault))
     }
 

@@ -49,7 +49,8 @@ impl Store {
             for (PageRead { page, at, frame, done }, len) in run {
                 done(error.clone().map_or_else(
                     || {
-                        let checked = page_header::check_and_unpack(frame.words(), len, page, at, mistake);
+                        // SAFETY: the transfer has ended, and until `done` is called the frame is this read's alone.
+                        let checked = unsafe { page_header::check_and_unpack(frame.words(), len, page, at, mistake) };
                         checked.map_err(|f| Corruption::image(file.path(), "page", page.0, at.address(), &f).into())
                     },
                     Err,
