@@ -97,7 +97,7 @@ impl<S: PageStore> Core<S> {
     /// One step of background work, waited for. True if there is more.
     pub(crate) fn maintain(self: &Arc<Self>) -> bool {
         held::assert_no_latch("background work");
-        self.write_behind() | self.evict_ahead()
+        self.write_behind() | self.evict_ahead() | self.populate_ahead()
     }
 
     /// Writes what has been dirty longest, while more than the set share of the pool is unclean.

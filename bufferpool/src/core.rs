@@ -5,6 +5,7 @@
 
 use crate::frame::{Body, Frames};
 use crate::free_list::FreeList;
+use crate::fresh::Fresh;
 use crate::ledger::Ledger;
 use crate::page_id::{Epoch, PageId};
 use crate::page_table::{Entry, PageTable};
@@ -29,6 +30,7 @@ pub(crate) struct Core<S: PageStore> {
     pub(crate) table: PageTable,
     pub(crate) frames: Frames<S::Error>,
     pub(crate) free: FreeList,
+    pub(crate) fresh: Fresh,
     pub(crate) ledger: Ledger,
     pub(crate) policy: Mutex<Policy>,
     pub(crate) progress: Progress,
@@ -85,6 +87,7 @@ impl<S: PageStore> Core<S> {
             table,
             frames: Frames::new(options.page_size, options.frames)?,
             free: FreeList::new(options.frames),
+            fresh: Fresh::default(),
             ledger: Ledger::new(),
             policy: Mutex::new(Policy::new(options.frames)),
             progress: Progress::new(),

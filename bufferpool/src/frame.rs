@@ -95,6 +95,11 @@ impl<E> Frames<E> {
         PageView::over(self.words(frame))
     }
 
+    /// The memory of all of them.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
     /// The frame's memory, for a transfer.
     pub(crate) fn slice(&self, frame: FrameId) -> ArenaSlice {
         self.arena.slice(frame.index() * self.page_size, self.page_size)

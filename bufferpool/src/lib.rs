@@ -57,6 +57,7 @@ mod core;
 mod evict;
 mod frame;
 mod free_list;
+mod fresh;
 mod ghost;
 mod guard;
 mod held;

@@ -63,6 +63,18 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr().add(offset).cast(), len / 8) }
     }
 
+    /// Takes memory for the bytes from `from` up to `to` (both multiples of 64 KiB, or the arena's end), so that whoever touches them
+    /// first does not wait for the kernel to clear it. What stands there stays.
+    ///
+    /// # Errors
+    /// The kernel can't: it is older than Linux 5.14, or there is no memory. Touching them still may succeed.
+    ///
+    /// # Panics
+    /// Where they pass the arena's end.
+    pub fn populate(&self, from: usize, to: usize) -> Result<()> {
+        self.memory.populate(from, to)
+    }
+
     /// The `len` bytes from byte `offset` on, keeping the arena alive; both multiples of 8.
     ///
     /// # Panics
@@ -190,6 +202,22 @@ mod tests {
         drop(arena);
         assert_eq!(slice.words()[0].load(Relaxed), 7);
         assert_eq!(slice.arena().words(4096, 8)[0].load(Relaxed), 7);
+    }
+
+    #[test]
+    fn memory_that_was_taken_ahead_keeps_what_stands_there() {
+        let arena = Arena::new(4 * HUGE_PAGE_SIZE).unwrap();
+        arena.words(HUGE_PAGE_SIZE, 8)[0].store(7, Relaxed);
+        // An old kernel refuses; that is all.
+        let _ = arena.populate(0, arena.len());
+        assert_eq!(arena.words(HUGE_PAGE_SIZE, 8)[0].load(Relaxed), 7);
+        assert!(arena.words(2 * HUGE_PAGE_SIZE, HUGE_PAGE_SIZE).iter().all(|word| word.load(Relaxed) == 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "a part of the mapping")]
+    fn memory_past_the_end_is_not_taken() {
+        let _ = Arena::new(65536).unwrap().populate(0, 131_072);
     }
 
     #[test]

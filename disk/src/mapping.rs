@@ -87,6 +87,17 @@ impl Mapping {
         let rc = unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
         if rc == 0 { Ok(()) } else { Err(memory_error(&io::Error::last_os_error())) }
     }
+
+    /// Has the kernel back the bytes `[from, to)`, whole pages of its own, with memory, as writing to them would.
+    pub(crate) fn populate(&self, from: usize, to: usize) -> Result<()> {
+        assert!(from <= to && to <= self.len && from.is_multiple_of(OS_PAGE_SIZE_MAX), "a part of the mapping");
+        if cfg!(miri) {
+            return Ok(());
+        }
+        // SAFETY: the range lies in this mapping (just checked); the advice changes no contents.
+        let rc = unsafe { libc::madvise(self.start.as_ptr().add(from).cast(), to - from, libc::MADV_POPULATE_WRITE) };
+        if rc == 0 { Ok(()) } else { Err(memory_error(&io::Error::last_os_error())) }
+    }
 }
 
 /// What to tell the kernel about a mapping.
