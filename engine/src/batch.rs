@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::pages;
+use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -108,8 +109,8 @@ impl Batch {
             return Ok(());
         }
         let shared = self.database.shared();
-        let writes: Vec<(&KeyspaceState, WriteRef<'_>)> = self.writes.iter().map(|(k, w)| (&**k, w.borrow())).collect();
-        commit_writes(shared, &effective(&writes), durability)
+        let writes: Vec<KeyspaceWrite<'_>> = self.writes.iter().map(|(k, w)| (&**k, w.borrow())).collect();
+        commit_writes(shared, &effective(shared, writes)?, durability)
     }
 }
 
@@ -123,6 +124,9 @@ impl Write {
     }
 }
 
+/// A write, and the keyspace that it is to.
+pub(crate) type KeyspaceWrite<'a> = (&'a KeyspaceState, WriteRef<'a>);
+
 /// A write whose bytes somebody else owns.
 #[derive(Clone, Copy)]
 pub(crate) enum WriteRef<'a> {
@@ -131,31 +135,38 @@ pub(crate) enum WriteRef<'a> {
     DeleteRange(Bound<&'a [u8]>, Bound<&'a [u8]>),
 }
 
-/// The writes without those that a later one in the same batch overtakes: they need neither log nor blobs. A keyspace that was
-/// dropped is another one than its successor of the same name, and a write to it makes the commit fail: it is kept.
-fn effective<'a>(writes: &[(&'a KeyspaceState, WriteRef<'a>)]) -> Vec<(&'a KeyspaceState, WriteRef<'a>)> {
+/// The writes without those that a later one in the same batch overtakes, where one of them may be too large for the log: it needs no
+/// blob. What travels in the log is sorted out when the record is made. A keyspace that was dropped is another one than its
+/// successor of the same name, and a write to it makes the commit fail: it is kept.
+fn effective<'a>(shared: &Shared, mut writes: Vec<KeyspaceWrite<'a>>) -> Result<Vec<KeyspaceWrite<'a>>> {
+    let logged_max = logged_max(shared)?;
+    let is_large = |write: &WriteRef<'_>| matches!(write, WriteRef::Put(_, value) if value.len() > logged_max);
+    if !writes.iter().any(|(_, write)| is_large(write)) {
+        return Ok(writes);
+    }
     let mut last = BTreeSet::new();
-    let mut kept: Vec<_> = writes
-        .iter()
-        .rev()
-        .filter(|(keyspace, write)| match write {
-            WriteRef::Put(key, _) | WriteRef::Delete(key) => last.insert((std::ptr::from_ref(*keyspace), *key)),
-            WriteRef::DeleteRange(..) => true,
-        })
-        .copied()
-        .collect();
-    kept.reverse();
-    kept
+    writes.reverse();
+    writes.retain(|(keyspace, write)| match write {
+        WriteRef::Put(key, _) | WriteRef::Delete(key) => last.insert((std::ptr::from_ref(*keyspace), *key)),
+        WriteRef::DeleteRange(..) => true,
+    });
+    writes.reverse();
+    Ok(writes)
+}
+
+/// Bytes of the largest value that travels in the log. One that would fill much of the largest record does not.
+fn logged_max(shared: &Shared) -> Result<usize> {
+    Ok(shared.options.blob_threshold.min((shared.wal()?.record_size_max() / 4) as usize))
 }
 
 /// Commits writes: large values go to blobs first, the rest travels in the record. Starts over where a keyspace was cleared
 /// meanwhile: its tree is another one then.
-pub(crate) fn commit_writes(shared: &Shared, writes: &[(&KeyspaceState, WriteRef<'_>)], durability: Durability) -> Result<()> {
+pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durability: Durability) -> Result<()> {
     shared.health.check()?;
     let (mut blobs, references) = write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
     loop {
         let mut prefetch = Prefetch::default();
-        let mut operations = Vec::with_capacity(writes.len());
+        let mut operations: SmallVec<[_; 1]> = SmallVec::with_capacity(writes.len());
         for ((keyspace, write), reference) in writes.iter().zip(&references) {
             let tree = shared.tree_of(keyspace)?;
             prefetch.add(tree, *write);
@@ -206,8 +217,7 @@ pub(crate) fn write_blobs<'a, 's>(
     shared: &'s Shared,
     writes: impl Iterator<Item = WriteRef<'a>>,
 ) -> Result<(Vec<blob::NewBlob<'s>>, Vec<Option<blob::BlobRef>>)> {
-    // A value that would fill much of the largest record does not travel in the log either.
-    let logged_max = shared.options.blob_threshold.min((shared.wal()?.record_size_max() / 4) as usize);
+    let logged_max = logged_max(shared)?;
     let (mut blobs, mut references) = (Vec::new(), Vec::new());
     for write in writes {
         references.push(match write {
@@ -242,7 +252,7 @@ fn commit_operations(
     appended: impl FnOnce(),
 ) -> std::result::Result<u64, Refused> {
     let record = if let [one] = operations { record::single(one) } else { record::many(operations) };
-    let mut touches: Vec<TreeId> = operations.iter().map(Operation::tree).collect();
+    let mut touches: SmallVec<[TreeId; 1]> = operations.iter().map(Operation::tree).collect();
     touches.dedup();
     let mut pages = shared.pages_for(operations.len(), record.len());
     // A range's pages go one after the other: at any time it has changed a few on each level at its two ends.
@@ -271,7 +281,7 @@ type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 /// sliding window, and one descent more for what is in memory already. Where everything is in memory there is nothing to do.
 #[derive(Default)]
 pub(crate) struct Prefetch<'a> {
-    keys: Vec<(Tree, &'a [u8])>,
+    keys: SmallVec<[(Tree, &'a [u8]); 1]>,
     ranges: Vec<(Tree, Bounds<'a>)>,
 }
 

@@ -11,9 +11,13 @@ use super::node::{Fault, Node};
 use super::read::{child_miss, root_miss};
 use super::{Seek, Tree};
 use ashlar_bufferpool::{ExclusiveGuard, Hold, LoadError, PageId, PageStore, Pool, Reservation, SharedGuard};
+use smallvec::SmallVec;
 
 /// Frames that one step takes at most: copies of a parent and two children whose frames are frozen, and one new page.
 const FRAMES: usize = 4;
+
+/// Inner pages of a path that takes no memory of its own.
+const PATH: usize = 6;
 
 /// Frames that are reserved for loading at once.
 const FRAMES_MORE: usize = 4;
@@ -49,13 +53,13 @@ pub(super) struct Writer<'a, S: PageStore> {
     frames: Option<Reservation<'a, S>>,
     holds: Vec<Hold<'a, S>>,
     /// The inner pages from the root to above the leaf where the last descent ended.
-    pub(super) path: Vec<Bend>,
+    pub(super) path: SmallVec<[Bend; PATH]>,
     drafts: Option<Box<Drafts>>,
 }
 
 impl<'a, S: PageStore> Writer<'a, S> {
     pub(super) fn new(tree: &'a Tree, pool: &'a Pool<S>) -> Writer<'a, S> {
-        Writer { tree, pool, frames: None, holds: Vec::new(), path: Vec::new(), drafts: None }
+        Writer { tree, pool, frames: None, holds: Vec::new(), path: SmallVec::new(), drafts: None }
     }
 
     /// Makes one step, loading what it needs.

@@ -20,6 +20,7 @@ use crate::value::overflow;
 use crate::versions;
 use ashlar_bufferpool::PageId;
 use ashlar_disk::sync::{Mutex, yield_point};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -154,7 +155,7 @@ impl Applier {
         let Some(keyspace) = self.keyspace(tree) else { return Ok(()) };
         let tree = keyspace.tree()?;
         let inline_max = |key: &[u8]| crate::btree::limits(pool.page_size()).inline_value_max(key.len());
-        let mut cells = Vec::with_capacity(operations.len());
+        let mut cells: SmallVec<[_; 1]> = SmallVec::with_capacity(operations.len());
         for operation in operations {
             cells.push(match operation {
                 Operation::Put { key, value, .. } if value.len() <= inline_max(key) => None,
@@ -175,7 +176,7 @@ impl Applier {
             };
             Some(TreeOp { key, change })
         });
-        let changes: Vec<TreeOp<'_>> = changes.collect();
+        let changes: SmallVec<[TreeOp<'_>; 1]> = changes.collect();
         let mut recorder = self.recorder(lsn, tree.id, keyspace.len.load(Relaxed), &changes);
         tree.apply(pool, lsn, &changes, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
         let (replaced, len) = recorder.finish();

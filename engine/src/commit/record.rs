@@ -24,6 +24,7 @@ use crate::btree::TreeId;
 use crate::bulk::Placed;
 use crate::error::{Corruption, Error, Result};
 use ashlar_bufferpool::{BlockPtr, PageId};
+use smallvec::SmallVec;
 use std::ops::Bound;
 
 const FORMAT: u8 = 1;
@@ -48,6 +49,9 @@ pub(crate) enum Operation<'a> {
     ClearKeyspace { tree: TreeId, new_tree: TreeId, name: &'a str },
     BulkLoad { tree: TreeId, new_tree: TreeId, root: PageId, count: u64, name: &'a str, placed: Vec<Placed> },
 }
+
+/// Operations of a record. Most have one, which takes no memory of its own.
+pub(crate) type Operations<'a> = SmallVec<[Operation<'a>; 1]>;
 
 impl Operation<'_> {
     /// The tree that it is about.
@@ -169,12 +173,12 @@ fn encode_points(group: &[Operation<'_>], out: &mut Vec<u8>) {
 }
 
 /// The operations of a record. `lsn` is for the error.
-pub(crate) fn read(record: &[u8], lsn: u64) -> Result<Vec<Operation<'_>>> {
+pub(crate) fn read(record: &[u8], lsn: u64) -> Result<Operations<'_>> {
     let mut reader = Reader { bytes: record };
     if reader.byte() != Some(FORMAT) {
         return Err(Corruption::record(lsn, "unknown record format").into());
     }
-    let mut out = Vec::new();
+    let mut out = Operations::new();
     while !reader.bytes.is_empty() {
         let operation = reader.operation().ok_or_else(|| malformed(lsn, record.len() - reader.bytes.len()))?;
         out.push(operation);
