@@ -4,8 +4,8 @@
 //! 2. Durability is that of the whole row: who opens an engine says what its commits are to promise.
 //! 3. Values are lent to a closure where they lie, so that an engine that need not copy does not.
 
-use crate::data::KEY_LEN;
 use anyhow::Result;
+use ashlar_workload::data::KEY_LEN;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Ashlar beside its peers: the same workloads on each engine, one process a row, every read checked.
 //!
 //! ```text
-//!   data, zipf, grown   keys and values from numbers, choices among them ──┐
+//!   (ashlar-workload)   keys and values from numbers, choices among them ──┐
 //!   engine              what a row asks of an engine ──────────────────────┼─> work ──> row (one measured row, as JSON)
 //!   engines/*           one file an engine, each behind a feature ─────────┤     ^
 //!   clock               threads, latencies, throughput over time ──────────┘     │
@@ -21,12 +21,10 @@
 pub mod cached;
 pub mod cli;
 pub mod clock;
-pub mod data;
 pub mod driver;
 pub mod engine;
 pub mod engines;
 pub mod fio;
-pub mod grown;
 pub mod host;
 pub mod matrix;
 pub mod memcg;
@@ -36,4 +34,3 @@ pub mod stage;
 pub mod ticker;
 pub mod work;
 pub mod workload;
-pub mod zipf;

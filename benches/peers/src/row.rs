@@ -2,7 +2,6 @@
 
 use crate::cached;
 use crate::clock::{STEP, Sample};
-use crate::data;
 use crate::engine::{Access, Durability, Engine, Settings, Spec};
 use crate::engines;
 use crate::host::{Host, Used};
@@ -11,6 +10,7 @@ use crate::stage;
 use crate::work::{Set, blob, load, on_data, opens, ycsb};
 use crate::workload::{Start, Workload};
 use anyhow::{Context, Result, bail, ensure};
+use ashlar_workload::data;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -11,12 +11,12 @@
 //! processor's caches, and as the trees become higher: a little, at every tenfold. An open must not become slower at all.
 
 use super::Args;
-use super::data::{self, Permutation};
 use super::measured::{Cost, Measured};
 use super::place::{Contents, Place};
 use super::workloads::Bench;
 use crate::error::Result;
 use crate::output::Output;
+use ashlar_workload::{Permutation, data};
 use ashlardb::{Durability, Keyspace};
 use std::ops::Range;
 

@@ -1,7 +1,6 @@
 //! How long an open takes: after a close (`reopen`), and after the process that had the database open was killed (`recover`).
 
 use super::choice::Choice;
-use super::data::Random;
 use super::measured::{Delta, Extra, Measured};
 use super::place::Place;
 use super::run::{Amount, Sample};
@@ -11,6 +10,7 @@ use super::wrong;
 use crate::error::{Error, Result};
 use crate::progress::Spinner;
 use ashlar_disk::sync::{now, sleep};
+use ashlar_workload::Random;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

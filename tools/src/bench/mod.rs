@@ -2,10 +2,9 @@
 //!
 //! ```text
 //!   place    the database: made, kept or removed; what is in it ──┐
-//!   data     keys and values from numbers, and checking them ─────┤
-//!   zipf     skewed choices ──────────────────────────────────────┼─> workloads ──> run (threads, clock, latencies) ──> measured
+//!   (ashlar-workload) keys, values and choices from numbers ──────┼─> workloads ──> run (threads, clock, latencies) ──> measured
 //!   on_data  what a thread does on the data set ──────────────────┤                 timeline (ends of operations)       text, json
-//!   ycsb     mixes of reads and changes; grown: what they add ────┤                 watch (checkpoints, progress)       report/
+//!   ycsb     mixes of reads and changes ──────────────────────────┤                 watch (checkpoints, progress)       report/
 //!   pause    small commits beside large ones ─────────────────────┤
 //!   life     opens, also after a kill; victim: who is killed ─────┤
 //!   costs    curves against size and log ─────────────────────────┘
@@ -16,8 +15,6 @@
 
 mod choice;
 mod costs;
-mod data;
-mod grown;
 mod json;
 mod life;
 mod measured;
@@ -32,7 +29,6 @@ mod victim;
 mod watch;
 mod workloads;
 mod ycsb;
-mod zipf;
 
 use crate::cli::OpenArgs;
 use crate::error::{Error, Outcome, Result};

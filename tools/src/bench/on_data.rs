@@ -1,11 +1,11 @@
 //! What one thread does on the data set, again and again.
 
-use super::data::{self, Random};
 use super::place::Contents;
 use super::run::Worker;
 use super::wrong;
-use super::zipf::Zipf;
 use crate::error::{Error, Result};
+use ashlar_workload::Zipf;
+use ashlar_workload::{Random, data};
 use ashlardb::{Durability, Isolation, Keyspace, Transaction, TransactionOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -113,7 +113,7 @@ impl OnData {
 
     /// Writes entry `i` anew, whatever it holds.
     pub(super) fn put(&mut self, i: u64, durability: Durability, value: &mut Vec<u8>) -> Result<()> {
-        data::value(i, self.random.next(), self.set.value_len, value);
+        data::value(i, self.random.word(), self.set.value_len, value);
         Ok(self.data.insert_with(data::key(i), value, durability)?)
     }
 

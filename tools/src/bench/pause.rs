@@ -12,12 +12,12 @@
 //! This is an estimate: where the machine, a checkpoint or a flush holds up a small commit for longer, that is what is found.
 
 use super::Args;
-use super::data::{self, Permutation};
 use super::measured::Extra;
 use super::on_data::OnData;
 use super::place::Contents;
 use super::run::Worker;
 use ashlar_disk::sync::{Mutex, now};
+use ashlar_workload::{Permutation, data};
 use ashlardb::{Durability, Isolation, Options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

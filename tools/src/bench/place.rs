@@ -6,9 +6,9 @@
 //!    and is not used.
 
 use super::choice::Choice;
-use super::data;
 use super::{Args, pause};
 use crate::error::{Error, Result};
+use ashlar_workload::data;
 use ashlardb::{Create, Database, Keyspace, Options};
 use std::path::PathBuf;
 

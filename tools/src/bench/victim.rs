@@ -12,11 +12,11 @@
 //! may be found.
 
 use super::Args;
-use super::data::{self, Permutation};
 use super::place::{Contents, Place};
 use crate::error::Result;
 use crate::output::Output;
 use ashlar_disk::sync::{Mutex, sleep, spawn};
+use ashlar_workload::{Permutation, data};
 use ashlardb::{Durability, Keyspace};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

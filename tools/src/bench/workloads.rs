@@ -1,17 +1,18 @@
 //! The workloads.
 
 use super::choice::Choice;
-use super::data::{self, Permutation, Random};
 use super::measured::{Delta, Extra, Measured};
 use super::on_data::OnData;
 use super::place::{Contents, Place};
 use super::run::{Amount, Group, Tally, Worker, run as measure};
 use super::watch::{Goal, Live, Watch};
-use super::zipf::Zipf;
 use super::{Args, DurabilityArg, costs, pause, wrong, ycsb};
 use crate::error::{Error, Result};
 use crate::output::Output;
 use ashlar_disk::sync::now;
+use ashlar_workload::Zipf;
+use ashlar_workload::ycsb::Core;
+use ashlar_workload::{Permutation, Random, data};
 use ashlardb::{Database, Durability, Keyspace};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,11 +40,11 @@ pub(super) fn run(choice: Choice, args: &Args, place: &mut Place, out: &Output) 
         Choice::Costs => costs::run(args, out),
         _ => {
             let data = bench.loaded(place)?;
-            match (choice, ycsb::Mix::of(choice)) {
+            match (choice, ycsb::core_of(choice)) {
                 (Choice::GetRandWriters, _) => bench.get_beside_writer(&data),
                 (Choice::UpdateRand, _) => Ok(vec![bench.update(&data)?]),
                 (Choice::Pause, _) => bench.pause(&data),
-                (_, Some(mix)) => Ok(vec![bench.ycsb(choice, mix, &data)?]),
+                (_, Some(core)) => Ok(vec![bench.ycsb(choice, core, &data)?]),
                 (_, None) => Ok(vec![bench.read(choice, &data)?]),
             }
         }
@@ -231,8 +232,8 @@ impl Bench<'_> {
         Ok(measured)
     }
 
-    fn ycsb(&self, choice: Choice, mix: ycsb::Mix, data: &Keyspace) -> Result<Measured> {
-        let common = Arc::new(ycsb::Common::new(mix, self.set.n, self.durability()));
+    fn ycsb(&self, choice: Choice, core: Core, data: &Keyspace) -> Result<Measured> {
+        let common = Arc::new(ycsb::Common::new(core, self.set.n, self.durability()));
         let mut measured = self.measure(choice.name(), data.database(), self.args.threads, self.limit(), |thread| {
             ycsb::client(self.on_data(data, thread), common.clone())
         })?;

@@ -5,9 +5,9 @@
 //! - Other rows promise nothing: they take no snapshot, and their data is gone when they end.
 //! - It has no transactions: batches are single inserts, and read-modify-writes hold a mutex of the key's, so that none comes between.
 
-use crate::data::mix;
 use crate::engine::{Change, Durability, Engine, Key, Promise, Seen, Session, Settings, Spec, Visit};
 use anyhow::{Context, Result, anyhow, bail};
+use ashlar_workload::data::mix;
 use bf_tree::{BfTree, Config, LeafInsertResult, LeafReadResult, ScanReturnField, StorageBackend};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

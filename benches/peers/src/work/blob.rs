@@ -3,9 +3,9 @@
 use super::Set;
 use super::on_data::OnData;
 use crate::clock::{self, Sample, Worker};
-use crate::data;
 use crate::engine::Engine;
 use anyhow::Result;
+use ashlar_workload::data;
 use std::time::Duration;
 
 /// Bytes of a value.

@@ -2,10 +2,10 @@
 
 use super::{ORDER_SEED, Set};
 use crate::clock::{self, Sample, Worker};
-use crate::data::{self, Permutation};
 use crate::engine::{Engine, Key};
 use crate::workload::Workload;
 use anyhow::Result;
+use ashlar_workload::{Permutation, data};
 use std::time::{Duration, Instant};
 
 /// Entries of a transaction.

@@ -14,8 +14,8 @@ pub mod opens;
 pub mod ycsb;
 
 use crate::clock::Amount;
-use crate::data;
 use anyhow::{Result, anyhow, ensure};
+use ashlar_workload::data;
 
 /// The seed of the order of random loads.
 pub const ORDER_SEED: u64 = 0xA5;

@@ -2,11 +2,11 @@
 
 use super::{Set, wrong};
 use crate::clock::{self, Amount, Sample, Worker};
-use crate::data::{self, Random};
 use crate::engine::{Engine, Key, Session};
 use crate::workload::Workload;
-use crate::zipf::Zipf;
 use anyhow::{Result, ensure};
+use ashlar_workload::Zipf;
+use ashlar_workload::{Random, data};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Skewed choices: rank r with probability proportional to 1 / (r + 1)^0.99, as the YCSB benchmark makes them (Gray et al., "Quickly
 //! generating billion-record synthetic databases", SIGMOD 1994), ranks scattered over the entries by a fixed permutation.
 
-use crate::data::{Permutation, Random};
+use crate::{Permutation, Random};
 
 const THETA: f64 = 0.99;
 
