@@ -91,9 +91,9 @@ impl Shared {
         let (waiting, total) = self.store().waiting_and_total();
         let block = self.store().block().bytes() as u64;
         // A dirty page's old image waits from the moment that the page is changed, and a checkpoint that frees it writes another of its
-        // size. While everything is in memory nothing is won by that: checkpoints would follow each other without a pause.
+        // size: nothing is won by that, and checkpoints would follow each other without a pause. What has been evicted since counts.
         let dirty = (self.pool.dirty_pages() * self.pool.page_size()) as u64 / block;
-        let waiting = if self.pool.may_miss() { waiting } else { waiting.saturating_sub(dirty) };
+        let waiting = waiting.saturating_sub(dirty);
         waiting > total / 10 && waiting * block > WAITING_BYTES_MIN.min(4 * self.options.grow_step)
     }
 
