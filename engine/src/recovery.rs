@@ -3,8 +3,8 @@
 //! 1. The lock. `data`, every log segment and both directories are synced before they are read: what a killed process wrote may
 //!    still be only in the device's cache, and is about to be built upon.
 //! 2. The superblock is chosen and checked. For writing: one of our own is written, incarnation raised, before anything else.
-//! 3. The page map is read; the log's valid end is found; what valid records beyond A name (blobs) is marked used before anything
-//!    is allocated.
+//! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)); what valid records beyond
+//!    A name (blobs) is marked used before anything is allocated.
 //! 4. The commits beyond A are applied, from C on, in windows that fit memory, in key order ([`replay`]). A page that can't be
 //!    read ends an open for writing with that page's error, and nothing that a later open needs has been changed.
 //! 5. Open for business.
@@ -24,6 +24,7 @@ use crate::commit::apply::{Applier, Names, new_tree};
 use crate::commit::visibility::Visibility;
 use crate::database::Shared;
 use crate::error::{Corruption, Error, Result};
+use crate::fault::Fault;
 use crate::health::Health;
 use crate::options::{Create, Options};
 use crate::pages::{self, EnginePool};
@@ -38,7 +39,7 @@ use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode,
 use ashlar_wal::{LogScan, LogStart, Lsn, Wal, WalOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The file that makes a directory a database.
 pub(crate) const DATA: &str = "data";
@@ -153,6 +154,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         checkpoint: Mutex::new(CheckpointState { current: superblock, superblocks }),
         background: BackgroundState::default(),
         attendant: Default::default(),
+        closed: AtomicBool::new(false),
         counters: crate::stats::EngineCounters::replayed(replayed),
         options,
         _lock: lock,
@@ -199,7 +201,8 @@ impl LogFiles {
     }
 
     fn read(&self, fs: &Arc<dyn Fs>, superblock: &Superblock) -> Result<LogScan> {
-        ashlar_wal::read_log(fs, &self.dir, &self.options, &log_start(superblock)).map_err(wal_error)
+        let read = if superblock.clean { ashlar_wal::read_closed_log } else { ashlar_wal::read_log };
+        read(fs, &self.dir, &self.options, &log_start(superblock)).map_err(wal_error)
     }
 }
 
@@ -249,6 +252,8 @@ fn own_superblock(files: &Files, chosen: &Chosen, options: &Options) -> Result<(
     let own = Superblock {
         number: chosen.superblock.number + 1,
         incarnation: chosen.superblock.incarnation + 1,
+        // Before anything is appended (see `clean`).
+        clean: chosen.superblock.clean && options.fault.is(Fault::CleanMarkStays),
         ..chosen.superblock.clone()
     };
     superblocks.write(&own)?;

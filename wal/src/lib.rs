@@ -81,7 +81,9 @@ pub use image::Body;
 pub use log::{Appended, Wal};
 pub use lsn::Lsn;
 pub use options::{Mistake, WalOptions};
-pub use reader::{FlushInfo, Inspection, LogScan, LogStart, LogTail, Records, inspect, read_log, read_log_until};
+pub use reader::{
+    FlushInfo, Inspection, LogScan, LogStart, LogTail, Records, inspect, read_closed_log, read_log, read_log_until,
+};
 pub use record::LogRecord;
 pub use room::{Pressure, Room};
 pub use segment::{holds_any_flush, remove_segments, sync_log};

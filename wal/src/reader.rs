@@ -7,7 +7,7 @@ use crate::format::FlushHeader;
 use crate::options::Mistake;
 use crate::record::{Assembler, BadFraming, LogRecord};
 use crate::segment::Directory;
-use crate::tail::{LogEnd, Step, check_gap, classify};
+use crate::tail::{LogEnd, Step, check_empty, check_gap, classify};
 use crate::window::Window;
 use crate::{Damage, Error, Lsn, Result, WalOptions};
 use ashlar_disk::Fs;
@@ -49,6 +49,30 @@ pub struct LogTail {
     pub records_end: Lsn,
     /// Up to where a flush, or the superblock, says that the log was durable.
     pub vouched: Lsn,
+}
+
+impl LogTail {
+    /// That of a log without any flush from C on.
+    fn none(start: &LogStart) -> LogTail {
+        LogTail {
+            start: *start,
+            end: start.c,
+            why: LogEnd::Unwritten,
+            last_incarnation: start.incarnation_at_c,
+            flushes: 0,
+            records: 0,
+            last_record: None,
+            records_end: Lsn(0),
+            vouched: start.durable,
+        }
+    }
+}
+
+fn check_aligned(window: &Window, start: &LogStart) -> Result<()> {
+    match start.c.0.is_multiple_of(window.geometry().block) {
+        true => Ok(()),
+        false => Err(window.damaged(start.c, start.c, Damage::Misaligned)),
+    }
 }
 
 /// A log that was read and found good.
@@ -103,20 +127,23 @@ pub fn read_log_until(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start:
     read(Source::new(fs, dir, options), &LogStart { durable: start.durable.max(until), ..*start }, until)
 }
 
+/// The log of which the superblock says that it was closed with nothing from `start.c` on: it ends there, and is not read. That nothing
+/// follows there is looked at in a few blocks.
+///
+/// # Errors
+/// `Corrupted` where something does, or a segment that appending needs is missing; an error of the disk as it is.
+pub fn read_closed_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<LogScan> {
+    let source = Source::new(fs, dir, options);
+    let mut window = source.window()?.by_blocks();
+    check_aligned(&window, start)?;
+    let why = check_empty(&mut window, start.c, start.incarnation_at_c, start.newest_incarnation)?;
+    Ok(LogScan { source, tail: LogTail { why, ..LogTail::none(start) } })
+}
+
 fn read(source: Source, start: &LogStart, until: Lsn) -> Result<LogScan> {
     let mut follow = Follow::new(&source, start)?;
     let mut assembler = Assembler::making(source.options.mistake());
-    let mut tail = LogTail {
-        start: *start,
-        end: start.c,
-        why: LogEnd::Unwritten,
-        last_incarnation: start.incarnation_at_c,
-        flushes: 0,
-        records: 0,
-        last_record: None,
-        records_end: Lsn(0),
-        vouched: start.durable,
-    };
+    let mut tail = LogTail::none(start);
     while follow.next < until {
         let Some(flush) = follow.next_flush()? else { break };
         tail.flushes += 1;
@@ -275,9 +302,7 @@ struct Follow {
 impl Follow {
     fn new(source: &Source, start: &LogStart) -> Result<Follow> {
         let window = source.window()?;
-        if !start.c.0.is_multiple_of(window.geometry().block) {
-            return Err(window.damaged(start.c, start.c, Damage::Misaligned));
-        }
+        check_aligned(&window, start)?;
         Ok(Follow {
             window,
             start: *start,

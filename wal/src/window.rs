@@ -23,6 +23,8 @@ pub(crate) struct Window {
     mistake: Mistake,
     file: Option<(SegmentNo, Arc<dyn File>)>,
     memory: AlignedBuf,
+    /// Bytes read at once, where no longer flush asks for more.
+    step: u64,
     /// The position of the memory's first byte, and how many bytes of it were read.
     start: Lsn,
     filled: u64,
@@ -31,8 +33,15 @@ pub(crate) struct Window {
 impl Window {
     /// A window on nothing yet.
     pub(crate) fn new(directory: Directory, geometry: Geometry, uuid_tag: u64, mistake: Mistake) -> Window {
-        let memory = AlignedBuf::zeroed(WINDOW_SIZE.min(geometry.segment_size) as usize);
-        Window { directory, geometry, uuid_tag, mistake, file: None, memory, start: Lsn(0), filled: 0 }
+        let step = WINDOW_SIZE.min(geometry.segment_size);
+        let memory = AlignedBuf::zeroed(step as usize);
+        Window { directory, geometry, uuid_tag, mistake, file: None, memory, step, start: Lsn(0), filled: 0 }
+    }
+
+    /// The same, reading no more than a block at once where no longer flush asks for more: for looking at a few places.
+    pub(crate) fn by_blocks(self) -> Window {
+        let step = self.geometry.block;
+        Window { memory: AlignedBuf::zeroed(step as usize), step, ..self }
     }
 
     /// The flush that begins at `lsn`, a multiple of the block, checked; or why there is none.
@@ -102,7 +111,7 @@ impl Window {
         if self.start <= lsn && lsn.plus(len) <= self.start.plus(self.filled) {
             return Ok(());
         }
-        let wanted = len.max(WINDOW_SIZE.min(self.geometry.left_in_segment(lsn)));
+        let wanted = len.max(self.step.min(self.geometry.left_in_segment(lsn)));
         if wanted > self.memory.len() as u64 {
             self.memory = AlignedBuf::zeroed(wanted as usize);
         }
