@@ -21,15 +21,32 @@
 //!
 //! [`Wal::seal`]: ashlar_wal::Wal::seal
 
-use crate::database::Shared;
+use crate::database::{Handle, Shared};
 use crate::error::Result;
 use crate::store::superblock::Superblock;
 use ashlar_wal::Lsn;
 use std::sync::atomic::Ordering;
 
+impl Handle {
+    /// What the last handle does, once: ends the threads, makes the log durable, and marks the database as closed cleanly if it is.
+    pub(crate) fn finish(&self) -> Result<()> {
+        if self.finished.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.stop_attending();
+        self.shared.background.stop();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        let ended = self.shared.end_log();
+        self.shared.store().queue().drain();
+        ended
+    }
+}
+
 impl Shared {
     /// Makes the log durable, for the last handle, and leaves the clean mark if one was closed. Afterwards nothing is written.
-    pub(crate) fn end_log(&self) -> Result<()> {
+    fn end_log(&self) -> Result<()> {
         let Some(log) = &self.log else { return Ok(()) };
         if self.health.failed() {
             return Ok(());

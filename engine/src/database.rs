@@ -42,9 +42,9 @@ pub struct Database {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    threads: Mutex<Vec<ashlar_disk::sync::JoinHandle>>,
+    pub(crate) threads: Mutex<Vec<ashlar_disk::sync::JoinHandle>>,
     /// Nothing is left to be done.
-    finished: AtomicBool,
+    pub(crate) finished: AtomicBool,
 }
 
 /// The database itself, shared by handles and background threads.
@@ -402,22 +402,5 @@ impl Drop for Handle {
         if let Err(error) = self.finish() {
             tracing::warn!(%error, "the database could not be closed on drop as it should be");
         }
-    }
-}
-
-impl Handle {
-    /// What the last handle does, once: ends the threads, makes the log durable, and marks the database as closed cleanly if it is.
-    fn finish(&self) -> Result<()> {
-        if self.finished.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.stop_attending();
-        self.shared.background.stop();
-        for thread in self.threads.lock().drain(..) {
-            let _ = thread.join();
-        }
-        let ended = self.shared.end_log();
-        self.shared.store().queue().drain();
-        ended
     }
 }

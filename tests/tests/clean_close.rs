@@ -125,9 +125,9 @@ fn what_is_committed_after_a_close_is_kept_and_nothing_is_marked() {
     }
 }
 
-/// Junk where the log's next flushes go is of no interest: an open does not read it, and what it writes then counts.
+/// Junk where the log's next flushes go is of no interest, and what is written there afterwards counts.
 #[test]
-fn what_stands_behind_a_marked_end_is_not_read() {
+fn junk_behind_a_marked_end_harms_nothing() {
     let (dir, mut expected) = (scratch(), Expected::new());
     let db = quiet().open(dir.path()).unwrap();
     fill(&db, &mut expected, 1, 20);
