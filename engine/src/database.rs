@@ -1,7 +1,7 @@
 //! The database: opened, shared by handles, closed.
 //!
 //! Handles ([`Database`], [`Keyspace`]) share one [`Shared`]. The last one dropped makes the log durable and stops; `close` also
-//! makes a checkpoint and returns the error that a drop would hide. A handle in a child made by `fork` does nothing at all.
+//! makes a checkpoint and returns the error that a drop would hide, and has the last one leave the clean mark ([`clean`](crate::clean)). A handle in a child made by `fork` does nothing at all.
 
 use crate::attendant::Attendant;
 use crate::background::BackgroundState;
@@ -14,6 +14,7 @@ use crate::commit::record::{self, Operation};
 use crate::commit::visibility::Visibility;
 use crate::commit::{Order, Prepared, Refused, Until};
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::health::Health;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, Options};
@@ -29,7 +30,7 @@ use ashlar_wal::{Lsn, Wal};
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// An open database. Cheap to clone: clones are handles on the same one.
 #[derive(Clone, Debug)]
@@ -41,7 +42,9 @@ pub struct Database {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    threads: Mutex<Vec<ashlar_disk::sync::JoinHandle>>,
+    pub(crate) threads: Mutex<Vec<ashlar_disk::sync::JoinHandle>>,
+    /// Nothing is left to be done.
+    pub(crate) finished: AtomicBool,
 }
 
 /// The database itself, shared by handles and background threads.
@@ -71,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) checkpoint: Mutex<CheckpointState>,
     pub(crate) background: BackgroundState,
     pub(crate) attendant: Attendant,
+    /// A handle was closed: the last one leaves the clean mark, if nothing was committed since.
+    pub(crate) closed: AtomicBool,
     pub(crate) counters: crate::stats::EngineCounters,
     /// Last: held until everything else is gone.
     pub(crate) _lock: Box<dyn ashlar_disk::Lock>,
@@ -129,7 +134,7 @@ impl Database {
                 shared.fail_now(format!("syncing the data file failed: {error}"));
             }
         });
-        let handle = Handle { shared: shared.clone(), threads: Mutex::new(Vec::new()) };
+        let handle = Handle { shared: shared.clone(), threads: Mutex::new(Vec::new()), finished: AtomicBool::new(false) };
         let threads = crate::background::start(&shared)?;
         *handle.threads.lock() = threads;
         Ok(Database { handle: Arc::new(handle) })
@@ -352,7 +357,8 @@ impl Database {
     }
 
     /// Makes a checkpoint and closes the database: what a drop would do, and the error that it would hide. Other handles on it
-    /// stay valid; the files are released with the last.
+    /// stay valid; the files are released with the last. If nothing was committed after the checkpoint, the database is marked as closed
+    /// cleanly then, and the next open need not read the log.
     ///
     /// # Errors
     /// Those of [`Database::checkpoint`].
@@ -363,8 +369,17 @@ impl Database {
             return Ok(());
         }
         shared.health.check()?;
+        // First, so that the log ends where the checkpoint says.
+        shared.wal()?.close().map_err(|e| shared.log_failed(e))?;
+        if shared.options.fault.is(Fault::MarkedCleanEarly) {
+            shared.mark_early()?;
+        }
         shared.checkpoint_now()?;
-        shared.wal()?.close().map_err(|e| shared.log_failed(e))
+        shared.closed.store(true, Ordering::Release);
+        match Arc::into_inner(self.handle) {
+            Some(last) => last.finish(),
+            None => Ok(()),
+        }
     }
 
     /// How many pages of the data file sit in the kernel's page cache; `None` where the kernel can't tell (before 6.5).
@@ -384,17 +399,8 @@ impl Drop for Handle {
             std::mem::forget(self.shared.clone());
             return;
         }
-        self.stop_attending();
-        self.shared.background.stop();
-        for thread in self.threads.lock().drain(..) {
-            let _ = thread.join();
+        if let Err(error) = self.finish() {
+            tracing::warn!(%error, "the database could not be closed on drop as it should be");
         }
-        if let Some(log) = &self.shared.log
-            && !self.shared.health.failed()
-            && let Err(error) = log.close()
-        {
-            tracing::warn!(%error, "the log could not be made durable on drop");
-        }
-        self.shared.store().queue().drain();
     }
 }

@@ -68,6 +68,10 @@ pub enum Fault {
     LogTruncated,
     /// A record of the log goes on in a flush of another incarnation.
     RecordGoesOn,
+    /// The clean mark is written before the checkpoint that lets the log hold nothing.
+    MarkedCleanEarly,
+    /// An open for writing leaves the clean mark in its own superblock.
+    CleanMarkStays,
     /// A thread named `dies` panics when its commit has taken its LSN. Not a mistake of the engine's: what may happen to it.
     DiesBeforeApply,
 }

@@ -41,6 +41,7 @@ pub mod btree;
 mod bulk;
 mod catalog;
 mod checkpoint;
+mod clean;
 mod commit;
 mod compact;
 mod database;

@@ -3,8 +3,8 @@
 //! 1. The lock. `data`, every log segment and both directories are synced before they are read: what a killed process wrote may
 //!    still be only in the device's cache, and is about to be built upon.
 //! 2. The superblock is chosen and checked. For writing: one of our own is written, incarnation raised, before anything else.
-//! 3. The page map is read; the log's valid end is found; what valid records beyond A name (blobs) is marked used before anything
-//!    is allocated.
+//! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)); what valid records beyond
+//!    A name (blobs) is marked used before anything is allocated.
 //! 4. The commits beyond A are applied, from C on, in windows that fit memory, in key order ([`replay`]). A page that can't be
 //!    read ends an open for writing with that page's error, and nothing that a later open needs has been changed.
 //! 5. Open for business.
@@ -14,6 +14,7 @@
 
 mod create;
 mod replay;
+mod window;
 
 use crate::background::BackgroundState;
 use crate::btree::{LeafCopy, Seek, Tree};
@@ -24,6 +25,7 @@ use crate::commit::apply::{Applier, Names, new_tree};
 use crate::commit::visibility::Visibility;
 use crate::database::Shared;
 use crate::error::{Corruption, Error, Result};
+use crate::fault::Fault;
 use crate::health::Health;
 use crate::options::{Create, Options};
 use crate::pages::{self, EnginePool};
@@ -34,11 +36,12 @@ use ashlar_bufferpool::{PageId, Pool, PoolError, PoolOptions};
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::real::{RealFs, RealOptions};
 use ashlar_disk::sync::Mutex;
-use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, SyncKind, SyncOnce};
+use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, Queue, SyncKind, SyncOnce};
 use ashlar_wal::{LogScan, LogStart, Lsn, Wal, WalOptions};
+use replay::Gathered;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The file that makes a directory a database.
 pub(crate) const DATA: &str = "data";
@@ -115,10 +118,13 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     if !options.read_only {
         ashlar_wal::sync_log(&files.fs, &log.dir, &log.options).map_err(wal_error)?;
     }
-    let scan = log.read(&files.fs, &chosen.superblock)?;
+    let queue = files.fs.queue(options.queue_kind, options.queue_depth)?;
+    let mut gathered = Gathered::new(chosen.superblock.last_commit, &options);
+    let scan = log.read(&files.fs, &queue, &chosen.superblock, &mut gathered)?;
+    let placed = gathered.placed()?;
     let (superblock, superblocks) = own_superblock(&files, &chosen, &options)?;
-    let store = open_store(&files, &superblock, &options)?;
-    replay::reserve_logged(&store, &scan, superblock.last_commit)?;
+    let store = open_store(&files, queue, &superblock, &options)?;
+    store.reserve_logged(&placed)?;
     let pool = open_pool(&files, store, &options)?;
     let log = match &superblocks {
         Some(_) => Some(Wal::open(&files.fs, &log.dir, log.options, scan.tail(), superblock.incarnation).map_err(wal_error)?),
@@ -126,7 +132,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     };
     let (mut applier, names) = open_catalog(&pool, &superblock, &options)?;
     let names: Names = Mutex::new(names);
-    let replayed = replay::replay(&pool, &mut applier, &names, &scan, &options)?;
+    let replayed = gathered.replay(&pool, &mut applier, &names, &scan)?;
     let versions = start_versions(&pool, &mut applier, &options);
     tracing::info!(path = %files.dir.display(), checkpoint = superblock.checkpoint, commits = replayed, "database opened");
     let next_tree = applier.next_tree;
@@ -153,6 +159,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         checkpoint: Mutex::new(CheckpointState { current: superblock, superblocks }),
         background: BackgroundState::default(),
         attendant: Default::default(),
+        closed: AtomicBool::new(false),
         counters: crate::stats::EngineCounters::replayed(replayed),
         options,
         _lock: lock,
@@ -198,8 +205,22 @@ impl LogFiles {
         LogFiles { dir, options: log_options }
     }
 
-    fn read(&self, fs: &Arc<dyn Fs>, superblock: &Superblock) -> Result<LogScan> {
-        ashlar_wal::read_log(fs, &self.dir, &self.options, &log_start(superblock)).map_err(wal_error)
+    /// Finds the log's end, by reads through `queue`, and gathers what it meets.
+    fn read(
+        &self,
+        fs: &Arc<dyn Fs>,
+        queue: &Arc<dyn Queue>,
+        superblock: &Superblock,
+        gathered: &mut Gathered,
+    ) -> Result<LogScan> {
+        let start = log_start(superblock);
+        let scan = if superblock.clean {
+            ashlar_wal::read_closed_log(fs, &self.dir, &self.options, &start)
+        } else {
+            let source = ashlar_wal::Source::new(fs, &self.dir, &self.options).ahead_by(queue.clone());
+            source.read(&start, |record| gathered.note(record))
+        };
+        scan.map_err(wal_error)
     }
 }
 
@@ -249,16 +270,18 @@ fn own_superblock(files: &Files, chosen: &Chosen, options: &Options) -> Result<(
     let own = Superblock {
         number: chosen.superblock.number + 1,
         incarnation: chosen.superblock.incarnation + 1,
+        // Before anything is appended (see `clean`).
+        clean: chosen.superblock.clean && options.fault.is(Fault::CleanMarkStays),
         ..chosen.superblock.clone()
     };
     superblocks.write(&own)?;
     Ok((own, Some(superblocks)))
 }
 
-fn open_store(files: &Files, superblock: &Superblock, options: &Options) -> Result<Store> {
+fn open_store(files: &Files, queue: Arc<dyn Queue>, superblock: &Superblock, options: &Options) -> Result<Store> {
     let parts = StoreParts {
         file: files.data.clone(),
-        queue: files.fs.queue(options.queue_kind, options.queue_depth)?,
+        queue,
         block: superblock.block_size,
         page_size: superblock.page_size,
         incarnation: superblock.incarnation,

@@ -77,6 +77,8 @@ all! {
     a_page_of_an_older_epoch_changed_in_place: Crashes(Fault::WriteFrozen);
     an_image_of_an_older_epoch_left_out_of_its_delta: Crashes(Fault::OldImageLeftOut);
     an_image_entered_in_the_delta_of_the_epoch_that_superseded_it: Crashes(Fault::SupersededLate);
+    a_clean_mark_written_before_the_checkpoint: Crashes(Fault::MarkedCleanEarly);
+    a_clean_mark_that_the_next_open_leaves: Crashes(Fault::CleanMarkStays);
     a_replay_of_what_the_checkpoint_has: Crashes(Fault::ReplayFromCut);
     a_torn_flush_taken_for_whole: Crashes(Fault::TornIsWhole);
     a_record_that_goes_on_in_another_incarnation: Crashes(Fault::RecordGoesOn);

@@ -32,6 +32,7 @@ struct Met {
     empty_flushes: usize,
     codes: [u64; 9],
     dropped_trees: u64,
+    clean: bool,
 }
 
 /// Reads the database in `dir`: the checkpoint, then the log.
@@ -41,6 +42,7 @@ fn read(dir: &Path) -> (Model, Met) {
     let mut trees = read_catalog(&mut data, &mut met);
     data.check_all_reached();
     let superblock = data.superblock.clone();
+    met.clean = superblock.clean;
     let (records, empty_flushes) = Log::new(dir, &superblock).records();
     met.empty_flushes = empty_flushes;
     for record in records {
@@ -293,5 +295,6 @@ fn a_closed_database_is_all_checkpoint_and_its_log_is_in_another_directory() {
     let (found, met) = read(&path);
     assert!(found == model);
     assert_eq!(met.codes, [0; 9], "nothing lies beyond A");
+    assert!(met.clean && met.empty_flushes == 0, "and nothing at all beyond C");
     assert!(dir.path().join("log/000000000000.wal").exists() || met.records == 0);
 }

@@ -61,6 +61,9 @@ pub enum Error {
         /// The newest in the log.
         last: u32,
     },
+    /// The log was sealed when its database was closed: nothing is written to it any more. Open the database again.
+    #[error("the log was sealed when its database was closed: open the database again")]
+    Sealed,
     /// A thread panicked while it was writing the log: what it wrote is unknown. Reopen the database.
     #[error("a thread panicked while it was writing the log: reopen the database")]
     Panicked,
@@ -112,6 +115,15 @@ pub enum Damage {
     /// A flush that was valid a moment ago no longer is: something else is writing to the file.
     #[error("the flush there was valid when the log was first read, and is not any more")]
     Changed,
+    /// The superblock says that the log was closed with nothing behind that position, yet a flush stands there: a later superblock was lost,
+    /// or log and data are not of the same time.
+    #[error(
+        "a flush of incarnation {found} stands there, but the superblock says that the log was closed with nothing behind it"
+    )]
+    NotEmpty {
+        /// The flush's incarnation.
+        found: u32,
+    },
     /// The position that replay is to start from is not the start of a block.
     #[error("the superblock's start of replay is not a multiple of the block")]
     Misaligned,

@@ -173,7 +173,7 @@ mod tests {
                 let mut assembler = Assembler::new();
                 let mut found = Vec::new();
                 for (header, payload) in &flushes[skip..] {
-                    prop_assert!(assembler.push(header, payload, |record| found.push(record)).is_ok());
+                    prop_assert!(assembler.push(header, payload, |record| found.push(record.to_owned())).is_ok());
                 }
                 let from = flushes[skip].0.lsn;
                 let wanted: Vec<_> = records.iter().filter(|record| record.flush_start >= from).cloned().collect();
@@ -190,12 +190,12 @@ mod tests {
             let mut assembler = Assembler::new();
             let mut found = Vec::new();
             for (header, payload) in &flushes[..cut] {
-                prop_assert!(assembler.push(header, payload, |record| found.push(record)).is_ok());
+                prop_assert!(assembler.push(header, payload, |record| found.push(record.to_owned())).is_ok());
             }
             let later = vec![vec![7; 100]];
             let (more, new) = self::flushes(geometry, end, &later, &[]);
             let header = FlushHeader { incarnation: 2, ..more[0].0 };
-            prop_assert!(assembler.push(&header, &more[0].1, |record| found.push(record)).is_ok());
+            prop_assert!(assembler.push(&header, &more[0].1, |record| found.push(record.to_owned())).is_ok());
             let mut wanted: Vec<_> = records.into_iter().filter(|record| record.lsn <= end).collect();
             wanted.extend(new);
             prop_assert_eq!(found, wanted);

@@ -52,13 +52,15 @@
 //! ```
 //!
 //! Reading order: [`lsn`](Lsn), `format` (the bytes of a flush and of a record), `layout` (where a record goes), `segment` (the
-//! files) and `pool` (which of them there are), `room`, `queue`, `image`, `writer`, `group` and `log` (the way out), `window`,
-//! `record`, `tail` and `reader` (the way back in), `survey` (the way back in where the log is damaged).
+//! files) and `pool` (which of them there are), `room`, `queue`, `image`, `writer`, `group` and `log` (the way out), `ahead`, `window`,
+//! `record`, `tail`, `reader` and `inspect` (the way back in), `survey` (the way back in where the log is damaged).
 
+mod ahead;
 mod error;
 mod format;
 mod group;
 mod image;
+mod inspect;
 mod layout;
 mod log;
 mod lsn;
@@ -78,11 +80,12 @@ mod writer;
 pub use error::{Damage, Error, Result};
 pub use format::FORMAT_VERSION;
 pub use image::Body;
+pub use inspect::{FlushInfo, Inspection, inspect};
 pub use log::{Appended, Wal};
 pub use lsn::Lsn;
 pub use options::{Mistake, WalOptions};
-pub use reader::{FlushInfo, Inspection, LogScan, LogStart, LogTail, Records, inspect, read_log, read_log_until};
-pub use record::LogRecord;
+pub use reader::{LogScan, LogStart, LogTail, Records, Source, read_closed_log, read_log, read_log_until};
+pub use record::{LentRecord, LogRecord};
 pub use room::{Pressure, Room};
 pub use segment::{holds_any_flush, remove_segments, sync_log};
 pub use stats::WalStats;

@@ -269,6 +269,29 @@ impl Wal {
         self.witness().map(|_| ())
     }
 
+    /// Ends writing for good, if the log is at rest and ends at `c`: nothing is pending or being written, and all is durable. Tells whether it
+    /// was so; if not, nothing has changed. From then on no byte is written at `c` or beyond, whoever tries.
+    ///
+    /// # Errors
+    /// The error that ended writing before.
+    pub fn seal(&self, c: Lsn) -> Result<bool> {
+        // With the turn nobody else writes.
+        let Some(turn) = self.core.group.try_lead()? else { return Ok(false) };
+        let mut queue = self.core.queue.lock();
+        let at_rest = queue.is_idle() && queue.end() == c;
+        if at_rest {
+            queue.fail(Error::Sealed);
+        }
+        drop(queue);
+        if at_rest {
+            turn.fail(Error::Sealed);
+            self.core.room_freed.notify_all();
+        } else {
+            turn.give_back();
+        }
+        Ok(at_rest)
+    }
+
     /// Counters.
     pub fn stats(&self) -> WalStats {
         let pressure = self.pressure();

@@ -1,16 +1,17 @@
 //! Reading the log back: its flushes, its records, and its end.
 //!
-//! [`read_log`] goes through the log once, checks everything, and finds the end; nothing is kept but a few numbers. Records are then
-//! read again, as often as wanted, in windows: memory is bounded by the longest flush and record, not by the log.
+//! [`read_log`] goes through the log once, checks everything, and finds the end; nothing is kept but a few numbers. Whoever wants the records
+//! gets them on the way ([`Source::read`]), or reads them again, as often as wanted: memory is bounded by the longest flush and record, not
+//! by the log.
 
 use crate::format::FlushHeader;
 use crate::options::Mistake;
-use crate::record::{Assembler, BadFraming, LogRecord};
+use crate::record::{Assembler, BadFraming, LentRecord, LogRecord};
 use crate::segment::Directory;
-use crate::tail::{LogEnd, Step, check_gap, classify};
+use crate::tail::{LogEnd, Step, check_empty, check_gap, classify};
 use crate::window::Window;
 use crate::{Damage, Error, Lsn, Result, WalOptions};
-use ashlar_disk::Fs;
+use ashlar_disk::{Fs, Queue};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,30 @@ pub struct LogTail {
     pub vouched: Lsn,
 }
 
+impl LogTail {
+    /// That of a log without any flush from C on.
+    fn none(start: &LogStart) -> LogTail {
+        LogTail {
+            start: *start,
+            end: start.c,
+            why: LogEnd::Unwritten,
+            last_incarnation: start.incarnation_at_c,
+            flushes: 0,
+            records: 0,
+            last_record: None,
+            records_end: Lsn(0),
+            vouched: start.durable,
+        }
+    }
+}
+
+fn check_aligned(window: &Window, start: &LogStart) -> Result<()> {
+    match start.c.0.is_multiple_of(window.geometry().block) {
+        true => Ok(()),
+        false => Err(window.damaged(start.c, start.c, Damage::Misaligned)),
+    }
+}
+
 /// A log that was read and found good.
 #[derive(Clone, Debug)]
 pub struct LogScan {
@@ -58,27 +83,43 @@ pub struct LogScan {
     tail: LogTail,
 }
 
-/// Where flushes are read from.
+/// Where a log is read from.
 #[derive(Clone, Debug)]
-struct Source {
+pub struct Source {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     options: WalOptions,
+    queue: Option<Arc<dyn Queue>>,
 }
 
 impl Source {
-    fn new(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Source {
-        Source { fs: fs.clone(), dir: dir.to_owned(), options: options.clone() }
+    /// The log in `dir`.
+    pub fn new(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Source {
+        Source { fs: fs.clone(), dir: dir.to_owned(), options: options.clone(), queue: None }
+    }
+
+    /// With this queue of the same file system, by which it is read ahead.
+    pub fn ahead_by(self, queue: Arc<dyn Queue>) -> Source {
+        Source { queue: Some(queue), ..self }
+    }
+
+    /// Reads the log as [`read_log`] does, and hands each record over as it is met. None of them counts before this has returned without an
+    /// error: the end is not known before.
+    ///
+    /// # Errors
+    /// As [`read_log`].
+    pub fn read(self, start: &LogStart, each: impl FnMut(LentRecord<'_>)) -> Result<LogScan> {
+        read(self, start, Lsn(u64::MAX), each)
     }
 
     fn window(&self) -> Result<Window> {
         let geometry = self.options.geometry()?;
-        Ok(Window::new(
-            Directory::new(&self.fs, &self.dir, &self.options),
-            geometry,
-            self.options.uuid_tag(),
-            self.options.mistake(),
-        ))
+        let directory = Directory::new(&self.fs, &self.dir, &self.options);
+        let window = Window::new(directory, geometry, self.options.uuid_tag(), self.options.mistake());
+        Ok(match &self.queue {
+            Some(queue) => window.ahead_by(queue.clone()),
+            None => window,
+        })
     }
 }
 
@@ -89,7 +130,7 @@ impl Source {
 /// `Corrupted` where a part that was once confirmed is damaged or gone (see `tail` for how that is told from a torn end), or a needed
 /// segment is missing; `UnknownVersion`; and an error of the disk as it is: what can't be read is not taken for the end.
 pub fn read_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<LogScan> {
-    read(Source::new(fs, dir, options), start, Lsn(u64::MAX))
+    read(Source::new(fs, dir, options), start, Lsn(u64::MAX), |_| ())
 }
 
 /// Reads a log that is being appended to, from `start.c` as far as it is durable: up to `until`, which [`Wal::durable`] has said.
@@ -100,23 +141,26 @@ pub fn read_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogS
 ///
 /// [`Wal::durable`]: crate::Wal::durable
 pub fn read_log_until(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart, until: Lsn) -> Result<LogScan> {
-    read(Source::new(fs, dir, options), &LogStart { durable: start.durable.max(until), ..*start }, until)
+    read(Source::new(fs, dir, options), &LogStart { durable: start.durable.max(until), ..*start }, until, |_| ())
 }
 
-fn read(source: Source, start: &LogStart, until: Lsn) -> Result<LogScan> {
+/// The log of which the superblock says that it was closed with nothing from `start.c` on: it ends there, and is not read. That nothing
+/// follows there is looked at in a few blocks.
+///
+/// # Errors
+/// `Corrupted` where something does, or a segment that appending needs is missing; an error of the disk as it is.
+pub fn read_closed_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<LogScan> {
+    let source = Source::new(fs, dir, options);
+    let mut window = source.window()?.by_blocks();
+    check_aligned(&window, start)?;
+    let why = check_empty(&mut window, start.c, start.incarnation_at_c, start.newest_incarnation)?;
+    Ok(LogScan { source, tail: LogTail { why, ..LogTail::none(start) } })
+}
+
+fn read(source: Source, start: &LogStart, until: Lsn, mut each: impl FnMut(LentRecord<'_>)) -> Result<LogScan> {
     let mut follow = Follow::new(&source, start)?;
     let mut assembler = Assembler::making(source.options.mistake());
-    let mut tail = LogTail {
-        start: *start,
-        end: start.c,
-        why: LogEnd::Unwritten,
-        last_incarnation: start.incarnation_at_c,
-        flushes: 0,
-        records: 0,
-        last_record: None,
-        records_end: Lsn(0),
-        vouched: start.durable,
-    };
+    let mut tail = LogTail::none(start);
     while follow.next < until {
         let Some(flush) = follow.next_flush()? else { break };
         tail.flushes += 1;
@@ -129,6 +173,7 @@ fn read(source: Source, start: &LogStart, until: Lsn) -> Result<LogScan> {
         follow.assemble(&mut assembler, &flush, |record| {
             tail.records += 1;
             tail.last_record = Some(record.lsn);
+            each(record);
         })?;
     }
     tail.why = follow.ended.unwrap_or(LogEnd::Unwritten);
@@ -148,10 +193,42 @@ impl LogScan {
     /// # Errors
     /// Options that can't work.
     pub fn records(&self) -> Result<Records> {
-        let mut follow = Follow::new(&self.source, &self.tail.start)?;
-        follow.end = Some(self.tail.end);
+        let follow = self.follow_from(self.tail.start.c)?;
         let assembler = Assembler::making(follow.mistake);
         Ok(Records { follow, assembler, ready: VecDeque::new(), over: false })
+    }
+
+    /// Hands over the records that begin in the flush at `from` and behind it, oldest first, where they are read, until `each` gives an error.
+    /// `from` is C, or where a record's flush begins. Can be called again, as [`records`](LogScan::records).
+    ///
+    /// # Errors
+    /// Of reading, as the outer one; that of `each`, as the inner one.
+    pub fn each_record<E>(
+        &self,
+        from: Lsn,
+        mut each: impl FnMut(LentRecord<'_>) -> std::result::Result<(), E>,
+    ) -> Result<std::result::Result<(), E>> {
+        let mut follow = self.follow_from(from)?;
+        let mut assembler = Assembler::making(follow.mistake);
+        let mut outcome = Ok(());
+        while let Some(flush) = follow.next_flush()? {
+            follow.assemble(&mut assembler, &flush, |record| {
+                if outcome.is_ok() {
+                    outcome = each(record);
+                }
+            })?;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// From the flush at `from` to the end that was found.
+    fn follow_from(&self, from: Lsn) -> Result<Follow> {
+        let mut follow = Follow::new(&self.source, &LogStart { c: from, ..self.tail.start })?;
+        follow.end = Some(self.tail.end);
+        Ok(follow)
     }
 }
 
@@ -173,7 +250,7 @@ impl Records {
             match self.follow.next_flush() {
                 Ok(Some(flush)) => {
                     let ready = &mut self.ready;
-                    let whole = self.follow.assemble(&mut self.assembler, &flush, |record| ready.push_back(record));
+                    let whole = self.follow.assemble(&mut self.assembler, &flush, |record| ready.push_back(record.to_owned()));
                     whole.inspect_err(|_| self.over = true)?;
                 }
                 Ok(None) => self.over = true,
@@ -195,89 +272,25 @@ impl Iterator for Records {
     }
 }
 
-/// A flush as a tool shows it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FlushInfo {
-    /// Where it begins.
-    pub lsn: Lsn,
-    /// Header and records in bytes, without the padding.
-    pub length: u32,
-    /// Where the next one begins.
-    pub end: Lsn,
-    /// Which opening of the database wrote it.
-    pub incarnation: u32,
-    /// Up to where the log was durable when it was written.
-    pub durable: Lsn,
-    /// Where the first record that begins in it begins.
-    pub first_record: Option<Lsn>,
-}
-
-/// The flushes of a log, for looking at: [`inspect`]. After an error it ends.
-pub struct Inspection {
-    follow: Follow,
-    block: u64,
-    over: bool,
-}
-
-/// Looks at the log from `start.c` on, flush by flush. Writes nothing; needs no recovery before.
-///
-/// # Errors
-/// Options that can't work, or a start that isn't the start of a block. What is wrong further on comes from the iterator, after all
-/// flushes before it.
-pub fn inspect(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start: &LogStart) -> Result<Inspection> {
-    let follow = Follow::new(&Source::new(fs, dir, options), start)?;
-    let block = follow.window.geometry().block;
-    Ok(Inspection { follow, block, over: false })
-}
-
-impl Inspection {
-    /// Where the next flush begins or would begin, and, once the iterator has ended without an error, why it doesn't.
-    pub fn end(&self) -> (Lsn, Option<LogEnd>) {
-        (self.follow.next, self.follow.ended)
-    }
-}
-
-impl Iterator for Inspection {
-    type Item = Result<FlushInfo>;
-
-    fn next(&mut self) -> Option<Result<FlushInfo>> {
-        if self.over {
-            return None;
-        }
-        let found = self.follow.next_flush().transpose();
-        self.over = !matches!(found, Some(Ok(_)));
-        Some(found?.map(|flush| FlushInfo {
-            lsn: flush.lsn,
-            length: flush.length,
-            end: flush.end(self.block),
-            incarnation: flush.incarnation,
-            durable: flush.durable,
-            first_record: flush.first_record_at(),
-        }))
-    }
-}
-
 /// Goes from flush to flush.
-struct Follow {
-    window: Window,
+pub(crate) struct Follow {
+    pub(crate) window: Window,
     start: LogStart,
     /// Where the next flush begins.
-    next: Lsn,
+    pub(crate) next: Lsn,
     last_incarnation: u32,
     /// Where the log is known to end, when it was read before.
     end: Option<Lsn>,
     /// Why it ends, when that was found out.
-    ended: Option<LogEnd>,
+    pub(crate) ended: Option<LogEnd>,
     /// A deliberate mistake; see `WalOptions`.
     mistake: Mistake,
 }
 
 impl Follow {
-    fn new(source: &Source, start: &LogStart) -> Result<Follow> {
+    pub(crate) fn new(source: &Source, start: &LogStart) -> Result<Follow> {
         let window = source.window()?;
-        if !start.c.0.is_multiple_of(window.geometry().block) {
-            return Err(window.damaged(start.c, start.c, Damage::Misaligned));
-        }
+        check_aligned(&window, start)?;
         Ok(Follow {
             window,
             start: *start,
@@ -290,7 +303,7 @@ impl Follow {
     }
 
     /// The next flush, or none where the log ends.
-    fn next_flush(&mut self) -> Result<Option<FlushHeader>> {
+    pub(crate) fn next_flush(&mut self) -> Result<Option<FlushHeader>> {
         if self.ended.is_some() || self.end == Some(self.next) {
             return Ok(None);
         }
@@ -323,7 +336,7 @@ impl Follow {
         self.window.payload(flush)
     }
 
-    fn assemble(&self, assembler: &mut Assembler, flush: &FlushHeader, out: impl FnMut(LogRecord)) -> Result<()> {
+    fn assemble(&self, assembler: &mut Assembler, flush: &FlushHeader, out: impl FnMut(LentRecord<'_>)) -> Result<()> {
         let whole = assembler.push(flush, self.window.payload(flush), out);
         whole.map_err(|BadFraming| self.window.damaged(flush.lsn, self.next, Damage::Framing))
     }

@@ -22,6 +22,26 @@ pub struct LogRecord {
     pub body: Vec<u8>,
 }
 
+/// A record where it was read: its body is lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LentRecord<'a> {
+    /// Where its first byte stands.
+    pub start: Lsn,
+    /// Its LSN: the position after its last byte.
+    pub lsn: Lsn,
+    /// The flush that its first byte is in: where replay must start to see this record.
+    pub flush_start: Lsn,
+    /// What was appended.
+    pub body: &'a [u8],
+}
+
+impl LentRecord<'_> {
+    /// One of its own.
+    pub fn to_owned(self) -> LogRecord {
+        LogRecord { start: self.start, lsn: self.lsn, flush_start: self.flush_start, body: self.body.to_vec() }
+    }
+}
+
 /// Checksums are right, but the records don't fit together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BadFraming;
@@ -64,7 +84,12 @@ impl Assembler {
     }
 
     /// Takes the pieces in the next flush and gives what became whole, in order.
-    pub(crate) fn push(&mut self, flush: &FlushHeader, payload: &[u8], mut out: impl FnMut(LogRecord)) -> Result<(), BadFraming> {
+    pub(crate) fn push(
+        &mut self,
+        flush: &FlushHeader,
+        payload: &[u8],
+        mut out: impl FnMut(LentRecord<'_>),
+    ) -> Result<(), BadFraming> {
         let mut at = match std::mem::replace(&mut self.state, State::Between) {
             State::Skipping if flush.first_record == 0 => {
                 self.state = State::Skipping;
@@ -90,8 +115,8 @@ impl Assembler {
             };
             at += framed;
             let lsn = flush.lsn.plus(HEADER_SIZE + at as u64);
-            let body = unframe(start, &rest[..framed])?.to_vec();
-            out(LogRecord { start, lsn, flush_start: flush.lsn, body });
+            let body = unframe(start, &rest[..framed])?;
+            out(LentRecord { start, lsn, flush_start: flush.lsn, body });
         }
         Ok(())
     }
@@ -102,7 +127,7 @@ impl Assembler {
         mut partial: Partial,
         flush: &FlushHeader,
         payload: &[u8],
-        out: &mut impl FnMut(LogRecord),
+        out: &mut impl FnMut(LentRecord<'_>),
     ) -> Result<usize, BadFraming> {
         let mut at = 0;
         // The length itself may have been cut.
@@ -116,8 +141,8 @@ impl Assembler {
             if partial.framed.len() == framed {
                 let Partial { start, flush_start, framed, .. } = partial;
                 let lsn = flush.lsn.plus(HEADER_SIZE + at as u64);
-                let body = unframe(start, &framed)?.to_vec();
-                out(LogRecord { start, lsn, flush_start, body });
+                let body = unframe(start, &framed)?;
+                out(LentRecord { start, lsn, flush_start, body });
                 return Ok(at);
             }
         }
@@ -155,7 +180,7 @@ mod tests {
 
     fn push(assembler: &mut Assembler, header: &FlushHeader, payload: &[u8]) -> Result<Vec<LogRecord>, BadFraming> {
         let mut found = Vec::new();
-        assembler.push(header, payload, |record| found.push(record)).map(|()| found)
+        assembler.push(header, payload, |record| found.push(record.to_owned())).map(|()| found)
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Survey {
         let offset = flush.lsn.0 % self.options.segment_size;
         let payload = &view.bytes(offset)[HEADER_SIZE as usize..flush.length as usize];
         let mut records = Vec::new();
-        let framed = self.assembler.push(&flush, payload, |record| records.push(record));
+        let framed = self.assembler.push(&flush, payload, |record| records.push(record.to_owned()));
         ready.extend(records.into_iter().map(|record| Piece::Record { record, incarnation }));
         if framed.is_err() {
             let what = "the flush's checksum is right, but its records don't fit together".into();

@@ -30,6 +30,11 @@
 //!    database there is no content of ours: the log's files were exchanged.
 //!
 //! A read error is not a gap: it ends recovery with that error.
+//!
+//! A superblock may say that its database was closed with nothing in the log from C on. Then the log ends at C, and is not searched
+//! ([`check_empty`]): what was confirmed is in the checkpoint. That it is so is still looked at where it costs nearly nothing: what would
+//! follow C is told from what was left over as above. A flush there is one that was written after that superblock: a later superblock was
+//! lost.
 
 use crate::format::{FlushHeader, Unfit};
 use crate::lsn::SegmentNo;
@@ -98,31 +103,68 @@ pub(crate) fn check_gap(window: &mut Window, gap: Lsn, durable: Lsn, incarnation
     if durable > gap {
         return Err(window.damaged(gap, durable, Damage::ConfirmedBySuperblock { durable }));
     }
-    let needed = last_needed(window.geometry(), gap);
+    check_needed(window, &segments, gap)
+}
+
+/// Whether a log of which the superblock says that nothing stands at `c` or behind it looks like that: at `c`, and where each segment behind
+/// it begins. An error where it does not, or if a segment that must be there is missing. The rest is not read.
+pub(crate) fn check_empty(window: &mut Window, c: Lsn, incarnation_at_c: u32, newest: u32) -> Result<LogEnd> {
+    let found = window.flush_at(c)?;
+    let why = match classify(found, incarnation_at_c, newest) {
+        Step::Gap(why) => why,
+        Step::Follow(flush) => return Err(window.damaged(c, c, Damage::NotEmpty { found: flush.incarnation })),
+        Step::Damaged(damage) => return Err(window.damaged(c, c, damage)),
+    };
+    let segments = window.directory().list()?;
+    let behind: Vec<_> = segments.iter().copied().filter(|&segment| window.geometry().start_of(segment) > c).collect();
+    for segment in behind {
+        let first = window.geometry().start_of(segment);
+        if let Some(flush) = flush_anywhere(window, first, true)?
+            && vouches(&flush, c, incarnation_at_c)
+        {
+            let damage = Damage::Confirmed { witness: flush.lsn, durable: flush.durable };
+            return Err(window.damaged(c, flush.durable, damage));
+        }
+    }
+    check_needed(window, &segments, c)?;
+    Ok(why)
+}
+
+fn check_needed(window: &Window, segments: &[SegmentNo], end: Lsn) -> Result<()> {
+    let needed = last_needed(window.geometry(), end);
     if segments.binary_search(&needed).is_err() {
         return Err(window.directory().damaged(needed, Damage::MissingSegment));
     }
     Ok(())
 }
 
+/// Whether a flush says that what stood at `gap` was confirmed once.
+fn vouches(flush: &FlushHeader, gap: Lsn, incarnation_min: u32) -> bool {
+    flush.durable > gap && flush.incarnation >= incarnation_min
+}
+
+/// The valid flush at `lsn`, wherever it belongs. A segment's `first` block never holds one of another database.
+fn flush_anywhere(window: &mut Window, lsn: Lsn, first: bool) -> Result<Option<FlushHeader>> {
+    match window.flush_at(lsn)? {
+        Ok(flush) => Ok(Some(flush)),
+        Err(Unfit::Elsewhere) => window.stray_at(lsn),
+        Err(Unfit::Foreign) if first && window.stray_at(lsn)?.is_some() => {
+            let end = window.geometry().start_of(window.geometry().segment_of(lsn).next());
+            Err(window.damaged(lsn, end, Damage::ForeignSegment))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
 /// A valid flush in the segments from that of `gap` on, wherever it belongs, that says that the log was durable beyond it.
 fn find_voucher(window: &mut Window, segments: &[SegmentNo], gap: Lsn, incarnation_min: u32) -> Result<Option<FlushHeader>> {
     let geometry = *window.geometry();
-    let vouches = |flush: &FlushHeader| flush.durable > gap && flush.incarnation >= incarnation_min;
     for &segment in segments.iter().filter(|&&segment| segment >= geometry.segment_of(gap)) {
         let (first, end) = (geometry.start_of(segment), geometry.start_of(segment.next()));
         let mut lsn = first.max(gap);
         while lsn < end {
-            let found = match window.flush_at(lsn)? {
-                Ok(flush) => Some(flush),
-                Err(Unfit::Elsewhere) => window.stray_at(lsn)?,
-                Err(Unfit::Foreign) if lsn == first && window.stray_at(lsn)?.is_some() => {
-                    return Err(window.damaged(lsn, end, Damage::ForeignSegment));
-                }
-                Err(_) => None,
-            };
-            match found {
-                Some(flush) if vouches(&flush) => return Ok(Some(flush)),
+            match flush_anywhere(window, lsn, lsn == first)? {
+                Some(flush) if vouches(&flush, gap, incarnation_min) => return Ok(Some(flush)),
                 _ => lsn = lsn.plus(geometry.block),
             }
         }

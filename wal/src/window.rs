@@ -3,13 +3,14 @@
 //! [`Window::flush_at`] is the only place where bytes of a file become a flush: what it gives is checked, and the payload it lends is
 //! that of the flush it last gave.
 
+use crate::ahead::Ahead;
 use crate::format::{ClaimedFlush, FlushHeader, HEADER_SIZE, Unfit};
 use crate::layout::Geometry;
 use crate::lsn::SegmentNo;
 use crate::options::Mistake;
 use crate::segment::Directory;
 use crate::{Damage, Error, FORMAT_VERSION, Lsn, Result};
-use ashlar_disk::{Access, AlignedBuf, File};
+use ashlar_disk::{Access, AlignedBuf, File, Queue};
 use std::sync::Arc;
 
 /// How much is read at once in bytes, where no longer flush asks for more.
@@ -23,6 +24,9 @@ pub(crate) struct Window {
     mistake: Mistake,
     file: Option<(SegmentNo, Arc<dyn File>)>,
     memory: AlignedBuf,
+    /// Bytes read at once, where no longer flush asks for more.
+    step: u64,
+    ahead: Option<Ahead>,
     /// The position of the memory's first byte, and how many bytes of it were read.
     start: Lsn,
     filled: u64,
@@ -31,8 +35,20 @@ pub(crate) struct Window {
 impl Window {
     /// A window on nothing yet.
     pub(crate) fn new(directory: Directory, geometry: Geometry, uuid_tag: u64, mistake: Mistake) -> Window {
-        let memory = AlignedBuf::zeroed(WINDOW_SIZE.min(geometry.segment_size) as usize);
-        Window { directory, geometry, uuid_tag, mistake, file: None, memory, start: Lsn(0), filled: 0 }
+        let step = WINDOW_SIZE.min(geometry.segment_size);
+        let memory = AlignedBuf::zeroed(step as usize);
+        Window { directory, geometry, uuid_tag, mistake, file: None, memory, step, ahead: None, start: Lsn(0), filled: 0 }
+    }
+
+    /// The same, reading no more than a block at once where no longer flush asks for more: for looking at a few places.
+    pub(crate) fn by_blocks(self) -> Window {
+        let step = self.geometry.block;
+        Window { memory: AlignedBuf::zeroed(step as usize), step, ahead: None, ..self }
+    }
+
+    /// The same, with reads in flight for what stands behind.
+    pub(crate) fn ahead_by(self, queue: Arc<dyn Queue>) -> Window {
+        Window { ahead: Some(Ahead::new(queue, self.step)), ..self }
     }
 
     /// The flush that begins at `lsn`, a multiple of the block, checked; or why there is none.
@@ -102,7 +118,10 @@ impl Window {
         if self.start <= lsn && lsn.plus(len) <= self.start.plus(self.filled) {
             return Ok(());
         }
-        let wanted = len.max(WINDOW_SIZE.min(self.geometry.left_in_segment(lsn)));
+        if self.ahead.is_some() {
+            return self.cover_ahead(lsn, len);
+        }
+        let wanted = len.max(self.step.min(self.geometry.left_in_segment(lsn)));
         if wanted > self.memory.len() as u64 {
             self.memory = AlignedBuf::zeroed(wanted as usize);
         }
@@ -111,6 +130,36 @@ impl Window {
         let words = &self.memory.words_mut()[..wanted as usize / 8];
         file.read(self.geometry.offset_of(lsn), &[words])?;
         (self.start, self.filled) = (lsn, wanted);
+        Ok(())
+    }
+
+    /// The same, from what was read ahead: what is in memory from `lsn` on stays, the rest is joined to it piece by piece.
+    fn cover_ahead(&mut self, lsn: Lsn, len: u64) -> Result<()> {
+        let segment = self.geometry.segment_of(lsn);
+        let kept = match self.start <= lsn && lsn < self.start.plus(self.filled) {
+            true if self.geometry.segment_of(self.start) == segment => {
+                let from = lsn.since(self.start) as usize;
+                self.memory.copy_within(from..self.filled as usize, 0);
+                self.filled - from as u64
+            }
+            _ => 0,
+        };
+        (self.start, self.filled) = (lsn, kept);
+        let file = self.file_of(segment)?;
+        let end = self.geometry.start_of(segment.next());
+        while self.filled < len {
+            let Some(ahead) = &mut self.ahead else { return Ok(()) };
+            let next = self.start.plus(self.filled);
+            let wanted = self.filled + ahead.piece_len(next, end);
+            if wanted > self.memory.len() as u64 {
+                let mut longer = AlignedBuf::zeroed(wanted.next_power_of_two() as usize);
+                longer[..self.filled as usize].copy_from_slice(&self.memory[..self.filled as usize]);
+                self.memory = longer;
+            }
+            let into = &mut self.memory[self.filled as usize..wanted as usize];
+            ahead.read(&file, &self.geometry, next, end, into)?;
+            self.filled = wanted;
+        }
         Ok(())
     }
 

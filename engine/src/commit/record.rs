@@ -25,7 +25,7 @@ use crate::bulk::Placed;
 use crate::error::{Corruption, Error, Result};
 use ashlar_bufferpool::{BlockPtr, PageId};
 use smallvec::SmallVec;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 const FORMAT: u8 = 1;
 const PUT: u8 = 1;
@@ -174,16 +174,28 @@ fn encode_points(group: &[Operation<'_>], out: &mut Vec<u8>) {
 
 /// The operations of a record. `lsn` is for the error.
 pub(crate) fn read(record: &[u8], lsn: u64) -> Result<Operations<'_>> {
+    let mut out = Operations::new();
+    each(record, lsn, |_, operation| out.push(operation))?;
+    Ok(out)
+}
+
+/// Hands over the operations of a record, and where in it each one stands.
+pub(crate) fn each<'a>(record: &'a [u8], lsn: u64, mut each: impl FnMut(Range<usize>, Operation<'a>)) -> Result<()> {
     let mut reader = Reader { bytes: record };
     if reader.byte() != Some(FORMAT) {
         return Err(Corruption::record(lsn, "unknown record format").into());
     }
-    let mut out = Operations::new();
     while !reader.bytes.is_empty() {
+        let start = record.len() - reader.bytes.len();
         let operation = reader.operation().ok_or_else(|| malformed(lsn, record.len() - reader.bytes.len()))?;
-        out.push(operation);
+        each(start..record.len() - reader.bytes.len(), operation);
     }
-    Ok(out)
+    Ok(())
+}
+
+/// The operation that `bytes`, a part of a record, begin with.
+pub(crate) fn one(bytes: &[u8], lsn: u64) -> Result<Operation<'_>> {
+    Reader { bytes }.operation().ok_or_else(|| malformed(lsn, 0))
 }
 
 fn malformed(lsn: u64, at: usize) -> Error {

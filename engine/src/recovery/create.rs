@@ -122,6 +122,7 @@ fn first_superblock(options: &Options, block_size: BlockSize) -> Superblock {
         next_tree_id: FIRST_TREE,
         catalog_root: 0,
         wal_dir: named_wal_dir(options),
+        clean: false,
     }
 }
 

@@ -24,6 +24,7 @@ mod evacuate;
 mod grow;
 mod held;
 mod ids;
+mod map_reads;
 mod pages;
 mod reads;
 mod retired;
@@ -40,7 +41,7 @@ use crate::error::{Corruption, Error, Result};
 use crate::fault::Fault;
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 use ashlar_disk::sync::Mutex;
-use ashlar_disk::{AlignedBuf, BlockSize, File, Queue};
+use ashlar_disk::{BlockSize, File, Queue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -144,8 +145,8 @@ impl Store {
     fn open_with(parts: StoreParts, superblock: &Superblock, complain: &mut dyn FnMut(Error) -> Result<()>) -> Result<Store> {
         let total = parts.file.len()? / parts.block.bytes() as u64;
         let unit = (parts.page_size / parts.block.bytes()) as u64;
-        let map = PageMap::read(parts.page_size, superblock.map_root, superblock.map_height, |level, index, at| {
-            read_map_node(&parts, total, level, index, at).map(Some).or_else(|e| complain(e).map(|()| None))
+        let map = PageMap::read(parts.page_size, superblock.map_root, superblock.map_height, |level, nodes, found| {
+            map_reads::read_nodes(&parts, total, level, nodes, complain, found)
         })?;
         let reserved = superblock::RESERVED_BYTES / parts.block.bytes() as u64;
         let mut space = Space::new(total, unit);
@@ -272,47 +273,23 @@ impl Store {
     }
 }
 
-fn read_map_node(parts: &StoreParts, total: u64, level: usize, index: usize, at: BlockPtr) -> Result<Vec<u8>> {
-    let place = |what: String| -> Error {
-        Corruption {
-            place: format!("{}, block {}, page-map node {index} of level {level}", parts.file.path().display(), at.address()),
-            page: None,
-            block: Some(at.address()),
-            tree: None,
-            what,
-        }
-        .into()
-    };
-    let bytes = at.blocks() as usize * parts.block.bytes();
-    if bytes > parts.page_size || at.address() + u64::from(at.blocks()) > total {
-        return Err(place(format!("{} blocks are more than a page, or lie beyond the file's end ({total} blocks)", at.blocks())));
-    }
-    let mut buf = AlignedBuf::zeroed(bytes);
-    parts.file.read(at.address() * parts.block.bytes() as u64, &[buf.words_mut()])?;
-    page_header::check_image(&buf, Some(index as u64), at, parts.fault).map_err(|fault| place(fault.to_string()))?;
-    let right = buf[page_header::KIND] == page_header::PageKind::Map.code() && usize::from(buf[page_header::LEVEL]) == level;
-    if !right {
-        return Err(place("a page of another kind or level stands there".into()));
-    }
-    Ok(buf.to_vec())
-}
-
 /// Claims every block the map names. A block with two owners, or outside the file, is damage.
 fn claim_all(parts: &StoreParts, space: &mut Space, map: &PageMap, complain: &mut dyn FnMut(Error) -> Result<()>) -> Result<()> {
-    let nodes = map.nodes().map(|(level, index, at)| (format!("page-map node {index} of level {level}"), at));
-    let pages = map.pages().map(|(page, at)| (format!("page {}", page.0), at));
-    for (owner, at) in nodes.chain(pages) {
+    let owned_twice = |owner: String, at: BlockPtr| Corruption {
+        place: format!("{}, block {}, {owner}", parts.file.path().display(), at.address()),
+        page: None,
+        block: Some(at.address()),
+        tree: None,
+        what: "the page map gives these blocks a second owner, or they lie outside the file".into(),
+    };
+    for (level, index, at) in map.nodes() {
         if !space.claim(page_map::extent(at)) {
-            complain(
-                Corruption {
-                    place: format!("{}, block {}, {owner}", parts.file.path().display(), at.address()),
-                    page: None,
-                    block: Some(at.address()),
-                    tree: None,
-                    what: "the page map gives these blocks a second owner, or they lie outside the file".into(),
-                }
-                .into(),
-            )?;
+            complain(owned_twice(format!("page-map node {index} of level {level}"), at).into())?;
+        }
+    }
+    for (page, at) in map.pages() {
+        if !space.claim(page_map::extent(at)) {
+            complain(owned_twice(format!("page {}", page.0), at).into())?;
         }
     }
     Ok(())

@@ -46,13 +46,13 @@ impl PageMap {
         PageMap { page_size, fanout: fanout(page_size), levels: Vec::new(), places: Vec::new() }
     }
 
-    /// Reads a map whole. `read` gives the checked image of the node with that level and index at that pointer; `None`: that node and
-    /// what is below it are left out.
+    /// Reads a map whole, level by level. `read` hands over the checked images of the nodes of a level with those indices at those pointers,
+    /// each with what it was asked by; one that it leaves out is missing, with what is below it.
     pub fn read<E>(
         page_size: usize,
         root: Option<BlockPtr>,
         height: u32,
-        mut read: impl FnMut(usize, usize, BlockPtr) -> Result<Option<Vec<u8>>, E>,
+        mut read: impl FnMut(usize, &[(usize, BlockPtr)], &mut dyn FnMut((usize, BlockPtr), &[u8])) -> Result<(), E>,
     ) -> Result<PageMap, E> {
         let mut map = PageMap::empty(page_size);
         let Some(root) = root else { return Ok(map) };
@@ -61,15 +61,14 @@ impl PageMap {
         let mut nodes = vec![(0, root)];
         for level in (0..height as usize).rev() {
             let mut children = Vec::new();
-            for (index, at) in nodes {
-                let Some(image) = read(level, index, at)? else { continue };
-                let entries = decode(&image, map.fanout);
+            read(level, &nodes, &mut |(index, at), image| {
+                let entries = decode(image, map.fanout);
                 if level > 0 {
                     let pointers = entries.iter().enumerate();
                     children.extend(pointers.filter_map(|(i, &e)| Some((index * map.fanout + i, BlockPtr::from_bits(e)?))));
                 }
                 map.put_node(level, index, entries, Some(at));
-            }
+            })?;
             nodes = children;
         }
         Ok(map)
@@ -261,8 +260,11 @@ mod tests {
                     assert!(map.nodes().all(|(_, _, at)| at.address() < behind || at.address() >= before), "all were moved");
                 }
                 let (root, height) = map.root();
-                let read =
-                    PageMap::read(4096, root, height, |_, _, at| Ok::<_, Infallible>(Some(disk[&at.address()].clone()))).unwrap();
+                let read = PageMap::read(4096, root, height, |_, nodes, found| {
+                    nodes.iter().for_each(|&node| found(node, &disk[&node.1.address()]));
+                    Ok::<_, Infallible>(())
+                });
+                let read = read.unwrap();
                 let pages: Vec<_> = read.pages().collect();
                 assert_eq!(pages, model.iter().map(|(&p, &b)| (p, b)).collect::<Vec<_>>(), "seed {seed}");
                 assert_eq!(read.nodes().count(), disk.len(), "every node written is reached");

@@ -129,18 +129,15 @@ impl Space {
         wanted.saturating_sub(self.free_units)
     }
 
-    fn is_free(&self, block: u64) -> bool {
-        self.bits.get((block / 64) as usize).is_some_and(|w| w >> (block % 64) & 1 == 1)
-    }
-
     /// Whether the whole extent is free: for checks.
     pub fn all_free(&self, extent: Extent) -> bool {
-        (extent.start..extent.start + extent.len).all(|b| self.is_free(b))
+        pieces(extent).all(|(word, mask)| self.bits.get(word).is_some_and(|bits| bits & mask == mask))
     }
 
     /// Whether the whole extent is in use or waiting: for checks.
     pub fn none_free(&self, extent: Extent) -> bool {
-        extent.start + extent.len <= self.total && (extent.start..extent.start + extent.len).all(|b| !self.is_free(b))
+        extent.start + extent.len <= self.total
+            && pieces(extent).all(|(word, mask)| self.bits.get(word).is_none_or(|bits| bits & mask == 0))
     }
 
     /// Marks an extent that is free as in use. False, and nothing changed, where a part of it is not free: two owners.
@@ -309,47 +306,65 @@ impl Space {
 
     /// Sets the bits of an extent and keeps the counts. Every bit changes: checked.
     fn set(&mut self, extent: Extent, free: bool) {
-        let first_unit = extent.start / self.unit * self.unit;
-        let mut block = extent.start;
-        let mut unit = first_unit;
-        let end = extent.start + extent.len;
-        while unit < end {
-            let region = (unit / REGION_BLOCKS) as usize;
-            let before = self.unit_free(unit);
-            let stop = (unit + self.unit).min(end);
-            let changed = stop - block;
-            while block < stop {
-                let word = &mut self.bits[(block / 64) as usize];
-                let bit = 1 << (block % 64);
-                assert!((*word & bit == 0) == free, "block {block} is {} already", if free { "free" } else { "in use" });
-                *word ^= bit;
-                block += 1;
-            }
-            let state = &mut self.regions[region];
+        for (word, mask) in pieces(extent) {
+            let before = self.bits[word];
+            let wrong = if free { before & mask } else { !before & mask };
+            let block = word as u64 * 64 + u64::from(wrong.trailing_zeros());
+            assert!(wrong == 0, "block {block} is {} already", if free { "free" } else { "in use" });
+            let after = before ^ mask;
+            self.bits[word] = after;
+            let (blocks, units) = (mask.count_ones(), self.units_in(before).abs_diff(self.units_in(after)));
+            let region_at = word / (REGION_BLOCKS as usize / 64);
+            let region = &mut self.regions[region_at];
             if free {
-                state.free += changed as u32;
-                self.free += changed;
+                region.free += blocks;
+                region.free_units += units;
+                self.free += u64::from(blocks);
+                self.free_units += u64::from(units);
                 if self.low_first {
-                    self.cursor = self.cursor.min(region);
+                    self.cursor = self.cursor.min(region_at);
                 }
             } else {
-                state.free -= changed as u32;
-                self.free -= changed;
+                region.free -= blocks;
+                region.free_units -= units;
+                self.free -= u64::from(blocks);
+                self.free_units -= u64::from(units);
             }
-            match (before, self.unit_free(unit)) {
-                (true, false) => {
-                    self.regions[region].free_units -= 1;
-                    self.free_units -= 1;
-                }
-                (false, true) => {
-                    self.regions[region].free_units += 1;
-                    self.free_units += 1;
-                }
-                _ => {}
-            }
-            unit += self.unit;
         }
     }
+
+    /// How many units of a word of bits are free as a whole.
+    fn units_in(&self, mut word: u64) -> u32 {
+        // After a step with `n`, a bit says that it and the 2n - 1 above it are all free.
+        let mut n = 1;
+        while n < self.unit {
+            word &= word >> n;
+            n *= 2;
+        }
+        let firsts = match self.unit {
+            1 => u64::MAX,
+            2 => u64::MAX / 3,
+            4 => u64::MAX / 15,
+            8 => u64::MAX / 255,
+            _ => u64::MAX / 65535,
+        };
+        (word & firsts).count_ones()
+    }
+}
+
+/// The words that an extent's bits stand in, each with its bits.
+fn pieces(extent: Extent) -> impl Iterator<Item = (usize, u64)> {
+    let end = extent.start + extent.len;
+    let mut block = extent.start;
+    std::iter::from_fn(move || {
+        if block >= end {
+            return None;
+        }
+        let (word, bit) = ((block / 64) as usize, block % 64);
+        let n = (64 - bit).min(end - block);
+        block += n;
+        Some((word, (u64::MAX >> (64 - n)) << bit))
+    })
 }
 
 #[cfg(test)]

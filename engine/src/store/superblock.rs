@@ -25,6 +25,7 @@
 //! | 112 | 8 | next tree id never used |
 //! | 120 | 8 | page id of the catalog's root |
 //! | 128 | 1024 | path of the log directory, UTF-8 |
+//! | 1152 | 4 | clean mark: 1, if the log holds nothing from C on; else 0 |
 //! | 4092 | 4 | crc32c of the bytes before |
 //!
 //! Invariants:
@@ -34,6 +35,8 @@
 //!    ([`choose`]). A slot with two bad copies is damage: it may have been the newest, so nothing is guessed.
 //! 3. A slot is written only while its two copies are alike: an open for writing first mends what differs. Else a crash in the
 //!    next write would leave two bad copies where one rotten one was.
+//! 4. A superblock bears the clean mark only while no flush that counts stands at C or beyond: it is written when nothing can be appended
+//!    any more (see [`clean`](crate::clean)), and whoever opens for writing makes one without it durable before anything is.
 
 use super::page_header::{get_u32, get_u64, put_u32, put_u64};
 use crate::error::{Corruption, Error, Result};
@@ -56,6 +59,7 @@ const COPY_LEN: usize = 4096;
 const MAGIC: [u8; 8] = *b"ASHLARDB";
 const CRC_AT: usize = 4092;
 const WAL_DIR_AT: usize = 128;
+const CLEAN_AT: usize = 1152;
 /// No number or position in a superblock gets here.
 const NUMBER_MAX: u64 = 1 << 62;
 /// Longest path of a log directory, in bytes.
@@ -81,6 +85,7 @@ pub struct Superblock {
     pub next_tree_id: u64,
     pub catalog_root: u64,
     pub wal_dir: String,
+    pub clean: bool,
 }
 
 /// What one copy on disk turned out to be.
@@ -124,6 +129,7 @@ impl Superblock {
         put_u64(&mut b, 112, self.next_tree_id);
         put_u64(&mut b, 120, self.catalog_root);
         b[WAL_DIR_AT..WAL_DIR_AT + self.wal_dir.len()].copy_from_slice(self.wal_dir.as_bytes());
+        put_u32(&mut b, CLEAN_AT, u32::from(self.clean));
         let crc = crc32c::crc32c(&b[..CRC_AT]);
         put_u32(&mut b, CRC_AT, crc);
         b
@@ -167,7 +173,8 @@ impl Superblock {
         // Numbers only rise, one at a time: none gets near its end in the life of any device.
         let numbers_ok =
             [48, 56, 64, 72, 104, 112, 120].iter().all(|&at| get_u64(b, at) < NUMBER_MAX) && get_u32(b, 80) < u32::MAX;
-        let ok = page_ok && segment_ok && map_ok && numbers_ok && dir_len <= WAL_DIR_LEN_MAX;
+        let clean = get_u32(b, CLEAN_AT);
+        let ok = page_ok && segment_ok && map_ok && numbers_ok && dir_len <= WAL_DIR_LEN_MAX && clean <= 1;
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&b[16..32]);
         ok.then_some(Superblock {
@@ -187,6 +194,7 @@ impl Superblock {
             next_tree_id: get_u64(b, 112),
             catalog_root: get_u64(b, 120),
             wal_dir,
+            clean: clean == 1,
         })
     }
 }
@@ -359,6 +367,7 @@ mod tests {
             next_tree_id: 4,
             catalog_root: 1,
             wal_dir: "elsewhere/wal".into(),
+            clean: number.is_multiple_of(2),
         }
     }
 
@@ -374,11 +383,21 @@ mod tests {
     fn fields_come_back_and_any_flipped_bit_is_found() {
         let image = superblock(9).encode();
         assert_eq!(Superblock::decode(&image), whole(9));
+        assert_eq!(Superblock::decode(&superblock(8).encode()), whole(8));
         for at in 0..4096 {
             let mut flipped = image.to_vec();
             flipped[at] ^= 0x10;
             assert!(matches!(Superblock::decode(&flipped), Copy::Bad(_)), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_mark_that_is_neither_there_nor_not_is_no_superblock() {
+        let mut image = superblock(9).encode();
+        put_u32(&mut image, CLEAN_AT, 2);
+        let crc = crc32c::crc32c(&image[..CRC_AT]);
+        put_u32(&mut image, CRC_AT, crc);
+        assert!(matches!(Superblock::decode(&image), Copy::Bad(_)));
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub(crate) struct Superblock {
     pub(crate) next_tree: u64,
     pub(crate) catalog_root: u64,
     pub(crate) log_dir: String,
+    pub(crate) clean: bool,
 }
 
 /// One copy, if it is whole.
@@ -42,7 +43,8 @@ fn copy(data: &[u8], offset: usize) -> Option<Superblock> {
         return None;
     }
     assert_eq!((u32_at(b, 8), u32_at(b, 12)), (1, 0), "format version and feature flags");
-    assert!(b[1152..4092].iter().all(|&x| x == 0), "behind the fields there are zeros");
+    assert!(b[1156..4092].iter().all(|&x| x == 0), "behind the fields there are zeros");
+    assert!(u32_at(b, 1152) <= 1, "the clean mark is there or not");
     let dir_len = u32_at(b, 100) as usize;
     Some(Superblock {
         uuid: b[16..32].try_into().expect("sixteen bytes"),
@@ -61,6 +63,7 @@ fn copy(data: &[u8], offset: usize) -> Option<Superblock> {
         next_tree: u64_at(b, 112),
         catalog_root: u64_at(b, 120),
         log_dir: String::from_utf8(b[128..128 + dir_len].to_vec()).expect("a path in UTF-8"),
+        clean: u32_at(b, 1152) == 1,
     })
 }
 

@@ -83,6 +83,7 @@ impl Log<'_> {
             out.push(flush);
         }
         self.check_gap(at);
+        assert!(!self.superblock.clean || at == c, "the log holds nothing from C on");
         (out, at)
     }
 

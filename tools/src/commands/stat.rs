@@ -163,7 +163,8 @@ impl State {
             "checkpoint",
             format!("{}, of all commits up to {}; {replay} to replay behind it, {behind} of log", s.checkpoint, s.last_commit),
         );
-        line("opens", format!("{} for writing", s.incarnation));
+        let closed = if s.clean { "closed since" } else { "not closed since, or in use" };
+        line("opens", format!("{} for writing; {closed}", s.incarnation));
         let (frames, touched) = (pool.frames as u64 * pool.page_size as u64, pool.frames_used as u64 * pool.page_size as u64);
         line(
             "cache",

@@ -146,7 +146,7 @@ fn summary(files: &DatabaseFiles, found: &Found, out: &mut Output) -> Result<(),
         return out.object(&json!({
             "start": s.replay_from, "end": found.end.0, "why": found.why, "damage": found.damage, "flushes": found.flushes,
             "bytes": found.used, "last_commit_in_checkpoint": s.last_commit, "segments": segments, "segment_bytes": segment_bytes,
-            "incarnation": s.incarnation, "directory": files.wal_dir.display().to_string(),
+            "incarnation": s.incarnation, "closed": s.clean, "directory": files.wal_dir.display().to_string(),
         }));
     }
     let flushes = counted(found.flushes, "flush", "flushes");
@@ -154,5 +154,8 @@ fn summary(files: &DatabaseFiles, found: &Found, out: &mut Output) -> Result<(),
     out.line(format_args!("the checkpoint holds all commits up to {}", s.last_commit))?;
     let segments = counted(segments, "segment", "segments");
     out.line(format_args!("{segments} in {}, {}", files.wal_dir.display(), bytes(segment_bytes)))?;
+    if s.clean {
+        out.line(format_args!("the database was closed with nothing in the log from C on"))?;
+    }
     out.line(format_args!("the log ends at {}: {}", found.end, found.why))
 }

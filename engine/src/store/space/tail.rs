@@ -68,7 +68,7 @@ impl Space {
             }
             end = first;
         }
-        while end > 0 && self.is_free(end - 1) {
+        while end > 0 && self.all_free(Extent { start: end - 1, len: 1 }) {
             end -= 1;
         }
         end
