@@ -390,8 +390,8 @@ mod tests {
             },
             put(u64::MAX, b"", b""),
         ];
-        assert_eq!(read(&many(&operations), 1).unwrap(), operations);
-        assert_eq!(read(&single(&operations[7]), 1).unwrap(), operations[7..]);
+        assert_eq!(read(&many(&operations), 1).unwrap().to_vec(), operations);
+        assert_eq!(read(&single(&operations[7]), 1).unwrap().to_vec(), operations[7..]);
     }
 
     #[test]
@@ -407,7 +407,7 @@ mod tests {
         ];
         let record = many(&given);
         let expected = [put(1, b"a", b"1"), put(1, b"b", b"2"), range, Operation::Delete { tree: TreeId(1), key: b"z" }];
-        assert_eq!(read(&record, 1).unwrap(), expected);
+        assert_eq!(read(&record, 1).unwrap().to_vec(), expected);
     }
 
     proptest! {
