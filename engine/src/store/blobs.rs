@@ -2,7 +2,7 @@
 
 use super::page_map::extent;
 use super::{Draw, Extent, Store};
-use crate::blob::{BlobRef, Pins};
+use crate::blob::BlobRef;
 use crate::bulk::Placed;
 use crate::error::{Corruption, Result};
 use crate::fault::Fault;
@@ -109,13 +109,13 @@ impl Store {
         ids.for_each(|page| inner.ids.give_back(page));
     }
 
-    /// Keeps the runs' blocks from being reused; `None` where one of them is not known (any more).
-    pub(crate) fn pin_runs(&self, pages: &[PageId]) -> Option<Pins<'_>> {
+    /// Keeps the runs' blocks from being reused, until [`Store::unpin_runs`]; `None` where one of them is not known (any more).
+    pub(crate) fn pin_runs(&self, pages: &[PageId]) -> Option<Vec<BlockPtr>> {
         let mut inner = self.inner.lock();
         let places: Option<Vec<BlockPtr>> = pages.iter().map(|&p| inner.newest(p).or_else(|| inner.retired.run(p))).collect();
         let places = places?;
         places.iter().for_each(|at| inner.space.pin(at.address()));
-        Some(Pins { store: self, places })
+        Some(places)
     }
 
     pub(crate) fn unpin_runs(&self, places: &[BlockPtr]) {
