@@ -52,7 +52,7 @@ mod touch;
 mod tree_tests;
 mod write;
 
-pub use bulk::{Bulk, BulkError, BulkOptions, PageSink, PoolSink};
+pub use bulk::{Built, Bulk, BulkError, BulkOptions, PageSink, PoolSink};
 pub use check::Finding;
 pub use cursor::LeafCopy;
 pub use error::{Corrupt, Stop, TreeError};

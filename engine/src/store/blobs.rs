@@ -1,5 +1,6 @@
 //! Runs of blobs in the store: allocated, named by a delta, pinned while they are read, freed.
 
+use super::page_header;
 use super::page_map::extent;
 use super::{Draw, Extent, Store};
 use crate::blob::BlobRef;
@@ -87,6 +88,19 @@ impl Store {
     /// A page id that was never given out before.
     pub(crate) fn take_fresh_id(&self) -> PageId {
         self.inner.lock().ids.take_fresh()
+    }
+
+    /// Packs a page of a bulk load that stands in two parts, all up to its slots' end and all from its heap's start on, into `out`,
+    /// sealed; its length on disk in bytes.
+    pub(crate) fn pack_parts(&self, front: &[u8], back: &[u8], out: &mut [u8]) -> usize {
+        let used = front.len() + back.len();
+        let len = used.next_multiple_of(self.block.bytes());
+        out[..front.len()].copy_from_slice(front);
+        out[front.len()..used].copy_from_slice(back);
+        out[used..len].fill(0);
+        page_header::put_u64(out, page_header::WRITE_NUMBER, self.next_write_number());
+        page_header::seal(&mut out[..len]);
+        len
     }
 
     /// A bulk load is being applied: its pages and runs enter the delta of `epoch`.
