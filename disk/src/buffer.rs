@@ -1,9 +1,12 @@
 //! Aligned memory of its own for transfers, and the block size that all offsets and lengths are multiples of.
 
+use crate::Spares;
 use crate::words::Words;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// The smallest block: 4096 bytes. Also the alignment of every buffer's memory at least.
 pub const BLOCK_SIZE_MIN: usize = 4096;
@@ -36,27 +39,74 @@ impl BlockSize {
     }
 }
 
-/// Zeroed memory of its own, aligned to [`BLOCK_SIZE_MAX`] or its length's block, whichever is smaller: what a transfer may
-/// carry. Its length is a multiple of [`BLOCK_SIZE_MIN`].
+/// Memory of its own, aligned to [`BLOCK_SIZE_MAX`] or its length's block, whichever is smaller: what a transfer may carry. Its length
+/// is a multiple of [`BLOCK_SIZE_MIN`]. Dropped, it goes back to where it was taken from: the allocator, or a set of
+/// [`Spares`](crate::Spares).
 pub struct AlignedBuf {
+    memory: ManuallyDrop<Memory>,
+    home: Option<Arc<Spares>>,
+}
+
+/// The memory of a buffer, for whoever owns it. Goes back to the allocator when dropped.
+pub(crate) struct Memory {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the buffer owns its memory alone, like a `Box<[u8]>`.
-unsafe impl Send for AlignedBuf {}
+// SAFETY: it owns its memory alone, like a `Box<[u8]>`.
+unsafe impl Send for Memory {}
 // SAFETY: `&AlignedBuf` gives `&[u8]`, or `&Words` whose stores are atomic; see `words` for why the two never meet.
-unsafe impl Sync for AlignedBuf {}
+unsafe impl Sync for Memory {}
 
-impl AlignedBuf {
+impl Memory {
     /// Zeroed memory of `len` bytes rounded up to a multiple of 4096, at least 4096.
-    pub fn zeroed(len: usize) -> AlignedBuf {
+    pub(crate) fn zeroed(len: usize) -> Memory {
         let len = len.max(1).next_multiple_of(BLOCK_SIZE_MIN);
         let layout = Self::layout(len);
         // SAFETY: the layout's size is not zero.
         let memory = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        AlignedBuf { start, len }
+        Memory { start, len }
+    }
+
+    fn layout(len: usize) -> Layout {
+        let align = len.next_power_of_two().min(BLOCK_SIZE_MAX);
+        // The length comes from memory that exists or is about to be asked for; `Layout` refuses only what no allocator gives.
+        Layout::from_size_align(len, align).unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; BLOCK_SIZE_MIN]>()))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the memory is initialized, `len` long, owned alone, and `&mut self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with the same layout.
+        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.len)) }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({} bytes)", self.len)
+    }
+}
+
+impl AlignedBuf {
+    /// Zeroed memory of `len` bytes rounded up to a multiple of 4096, at least 4096.
+    pub fn zeroed(len: usize) -> AlignedBuf {
+        AlignedBuf { memory: ManuallyDrop::new(Memory::zeroed(len)), home: None }
+    }
+
+    /// A buffer of this memory, which goes to `home` when it is dropped.
+    pub(crate) fn at_home(memory: Memory, home: Arc<Spares>) -> AlignedBuf {
+        AlignedBuf { memory: ManuallyDrop::new(memory), home: Some(home) }
     }
 
     /// A buffer that holds `bytes`, then zeros up to a multiple of 4096.
@@ -66,10 +116,9 @@ impl AlignedBuf {
         buf
     }
 
-    fn layout(len: usize) -> Layout {
-        let align = len.next_power_of_two().min(BLOCK_SIZE_MAX);
-        // The length comes from memory that exists or is about to be asked for; `Layout` refuses only what no allocator gives.
-        Layout::from_size_align(len, align).unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; BLOCK_SIZE_MIN]>()))
+    /// Where the memory begins.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.memory.start
     }
 
     /// The memory as words, for a transfer. Exclusive access: nobody holds the bytes as a slice meanwhile.
@@ -84,7 +133,7 @@ impl AlignedBuf {
     pub(crate) fn words(&self) -> &Words {
         // SAFETY: the memory is aligned to at least 4096, its length is a multiple of 8, it lives as long as `self`, and
         // `AtomicU64` has the layout of `u64`. Stores happen only through exclusive owners (see above).
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / 8) }
+        unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr().cast(), self.memory.len / 8) }
     }
 }
 
@@ -92,27 +141,30 @@ impl Deref for AlignedBuf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         // SAFETY: the memory is initialized, `len` long, and only exclusive owners store to it.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr(), self.memory.len) }
     }
 }
 
 impl DerefMut for AlignedBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `&mut self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.start.as_ptr(), self.memory.len) }
     }
 }
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with the same layout.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.len)) }
+        // SAFETY: `drop` runs once, and the field isn't used after it.
+        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+        if let Some(home) = self.home.take() {
+            home.give_back(memory);
+        }
     }
 }
 
 impl std::fmt::Debug for AlignedBuf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AlignedBuf({} bytes)", self.len)
+        write!(f, "AlignedBuf({} bytes)", self.memory.len)
     }
 }
 

@@ -15,7 +15,7 @@
 //!    calling again proves nothing.
 
 use crate::words::Words;
-use crate::{AlignedBuf, ArenaSlice, BlockSize, Error, Result};
+use crate::{AlignedBuf, ArenaSlice, BlockSize, BufPart, Error, Result};
 use std::fmt::Debug;
 use std::ops::Range;
 use std::path::Path;
@@ -176,6 +176,8 @@ pub trait File: Send + Sync + Debug {
 pub enum Buffer {
     /// Memory of its own.
     Heap(AlignedBuf),
+    /// A part of a buffer whose other parts belong to other transfers.
+    Part(BufPart),
     /// A piece of an arena, kept alive by the arena's count.
     Arena(ArenaSlice),
     /// A piece (bytes, whole blocks) of memory that several transfers share: for writes only, since a shared buffer must not
@@ -188,6 +190,7 @@ impl Buffer {
     pub(crate) fn words(&self) -> &Words {
         match self {
             Buffer::Heap(buf) => buf.words(),
+            Buffer::Part(part) => part.words(),
             Buffer::Arena(slice) => slice.words(),
             Buffer::Shared(buf, range) => &buf.words()[range.start / 8..range.end / 8],
         }

@@ -23,9 +23,11 @@ pub mod fork_guard;
 pub mod fs;
 mod mapping;
 pub mod memory;
+mod parts;
 pub mod real;
 pub mod rescue;
 pub mod sim;
+mod spare;
 pub mod sync;
 mod sync_once;
 pub mod words;
@@ -37,5 +39,7 @@ pub use fs::{
     Access, Alignment, Buffer, Completed, Create, Durability, File, Fs, IoMode, Lock, LockMode, OpenHow, Queue, QueueKind,
     SyncKind, Transfer, TransferOp,
 };
+pub use parts::BufPart;
 pub use real::probe;
+pub use spare::Spares;
 pub use sync_once::SyncOnce;

@@ -6,7 +6,8 @@ mod common;
 use ashlar_disk::real::{RealFs, RealOptions, SyncMethod};
 use ashlar_disk::sync::{Mutex, random_u64};
 use ashlar_disk::{
-    AlignedBuf, Arena, Buffer, Completed, Create, Durability, Error, File, Fs, Queue, QueueKind, Transfer, TransferOp,
+    AlignedBuf, Arena, BufPart, Buffer, Completed, Create, Durability, Error, File, Fs, Queue, QueueKind, Spares, Transfer,
+    TransferOp,
 };
 use common::{KINDS, how, new_file, pattern, real_fs, test_dir};
 use rand::rngs::StdRng;
@@ -55,6 +56,7 @@ fn bytes(completed: &Completed, index: usize) -> Vec<u8> {
             ashlar_disk::words::copy_out(slice.words(), 0, &mut out);
             out
         }
+        Buffer::Part(part) => part.to_vec(),
         Buffer::Shared(buf, range) => buf[range.clone()].to_vec(),
     }
 }
@@ -92,6 +94,40 @@ fn every_kind_of_buffer_both_ways() {
         assert_eq!(bytes(&read, 0)[4096..], pattern(2, 8192)[..]);
         assert_eq!(bytes(&read, 1), shared[4096..12288]);
         assert_eq!(queue.in_flight(), 0);
+    });
+}
+
+#[test]
+fn several_transfers_fill_one_buffer() {
+    each_queue(8, |fs, queue| {
+        let dir = test_dir();
+        let file = new_file(&fs, &dir.path().join("f"));
+        let content = pattern(5, 10 * 4096);
+        run_one(&*queue, &file, LATER, 0, vec![Buffer::Heap(pattern(5, 10 * 4096))]).result.unwrap();
+        let spares = Spares::new(1 << 20);
+        let parts = spares.take(10 * 4096).split([3, 3, 3, 1].map(|blocks| blocks * 4096));
+        let back: Arc<Mutex<Vec<(u64, BufPart)>>> = Arc::default();
+        let mut offset = 0;
+        let transfers = parts.into_iter().map(|part| {
+            let (at, back) = (offset, back.clone());
+            offset += part.len() as u64;
+            transfer(&file, TransferOp::Read, at, vec![Buffer::Part(part)], move |mut completed| {
+                completed.result.unwrap();
+                let Some(Buffer::Part(part)) = completed.buffers.pop() else { panic!("another buffer") };
+                back.lock().push((at, part));
+            })
+        });
+        queue.submit(transfers.collect());
+        queue.drain();
+        let mut parts = std::mem::take(&mut *back.lock());
+        for (at, part) in &parts {
+            assert_eq!(part[..], content[*at as usize..*at as usize + part.len()]);
+        }
+        parts.reverse();
+        let whole = BufPart::join(parts.into_iter().map(|(_, part)| part).collect()).unwrap();
+        assert_eq!(whole[..], content[..]);
+        drop(whole);
+        assert_eq!(spares.idle_bytes(), 10 * 4096);
     });
 }
 

@@ -194,6 +194,7 @@ pub(crate) fn commit_blob(
     durability: Durability,
 ) -> Result<()> {
     shared.health.check()?;
+    new.finish()?;
     blob::sync(shared.store()).map_err(|e| shared.fail_now(format!("syncing a large value failed: {e}")))?;
     let reference = new.reference().clone();
     let mut new = Some(new);

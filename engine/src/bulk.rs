@@ -1,7 +1,7 @@
 //! Bulk load: sorted entries become full pages, written around the pool to fresh runs, and one commit makes them a keyspace's tree.
 //!
-//! 1. The pages are built bottom-up and written in large transfers, to blocks that nothing refers to, under page ids that were
-//!    never used. Values too long for a leaf go to overflow pages (likewise) or blobs.
+//! 1. The pages are built bottom-up, packed side by side in a transfer's memory, and written in large transfers, to blocks that nothing
+//!    refers to, under page ids that were never used. While a few of these are in flight the next pages are built. Values too long for a leaf go to overflow pages (likewise) or blobs.
 //! 2. The data file is synced.
 //! 3. One record names the tree's root and every page and run: page id → block pointer. Applying it enters the pointers in the
 //!    epoch's delta and gives the keyspace this tree; its empty one is dropped.
@@ -14,11 +14,12 @@
 //!    has this tree.
 
 use crate::blob;
-use crate::btree::{Bulk, BulkError, BulkOptions, PageSink, TreeId};
+use crate::btree::{Built, Bulk, BulkError, BulkOptions, PageSink, TreeId};
 use crate::commit::record::{self, Operation};
 use crate::commit::{Prepared, Refused, Until};
 use crate::database::Shared;
 use crate::error::{Error, Result};
+use crate::flight::Flight;
 use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::pages;
@@ -26,15 +27,14 @@ use crate::store::{Draw, page_header};
 use crate::value::cell;
 use crate::value::overflow;
 use ashlar_bufferpool::{BlockPtr, PageId, PageMut};
-use ashlar_disk::sync::Mutex;
-use ashlar_disk::{AlignedBuf, Buffer, Durability as WriteDurability, Transfer, TransferOp};
+use ashlar_disk::{AlignedBuf, Buffer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes of images that are gathered for one batch of writes.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Batches in flight at once.
+/// Transfers in flight, at most, when a batch of them is added.
 const IN_FLIGHT_MAX: usize = 4;
 
 /// A page, or a run of a blob, that a bulk load has written.
@@ -45,12 +45,14 @@ struct Loading<'a> {
     shared: &'a Shared,
     placed: Vec<Placed>,
     blobs: Vec<blob::NewBlob<'a>>,
+    /// Where an overflow page is made.
     page: AlignedBuf,
+    /// Images side by side, to become one transfer where their blocks are adjacent.
     staging: AlignedBuf,
     /// Bytes of `staging` in use, and the images in them.
     used: usize,
     images: Vec<(PageId, usize)>,
-    failed: Arc<Mutex<Option<Error>>>,
+    flight: Flight,
     kept: bool,
 }
 
@@ -153,10 +155,10 @@ impl<'a> Loading<'a> {
             placed: Vec::new(),
             blobs: Vec::new(),
             page: AlignedBuf::zeroed(page_size),
-            staging: AlignedBuf::zeroed(BATCH_BYTES),
+            staging: shared.store().spares().take(BATCH_BYTES),
             used: 0,
             images: Vec::new(),
-            failed: Arc::default(),
+            flight: shared.store().flight(),
             kept: false,
         }
     }
@@ -180,7 +182,7 @@ impl<'a> Loading<'a> {
         let page_size = self.shared.pool.page_size();
         let mut page_ids = Vec::new();
         for (number, piece) in value.chunks(overflow::piece_len_max(page_size)).enumerate() {
-            page_ids.push(self.put(&mut |id, page| overflow::fill(page, id, tree, 0, number, piece))?);
+            page_ids.push(self.put_filled(|id, page| overflow::fill(page, id, tree, 0, number, piece))?);
         }
         Ok(cell::OverflowRef { len: value.len() as u64, lsn: 0, pages: page_ids })
     }
@@ -195,7 +197,9 @@ impl<'a> Loading<'a> {
         let lens: Vec<u64> = self.images.iter().map(|(_, len)| (len / block) as u64).collect();
         let _promise = store.promise(lens.len() as u64, || self.shared.pool.dirty_pages(), Draw::Ordinary)?;
         let extents = store.allocate_batch(&lens)?;
-        let staging = std::mem::replace(&mut self.staging, AlignedBuf::zeroed(BATCH_BYTES));
+        // Before the next batch has memory.
+        self.flight.wait_until_few(IN_FLIGHT_MAX - 1);
+        let staging = std::mem::replace(&mut self.staging, store.spares().take(BATCH_BYTES));
         let mut at = 0;
         let mut stretches: Vec<(u64, usize, usize)> = Vec::new();
         for (&(page, len), extent) in self.images.iter().zip(&extents) {
@@ -213,40 +217,42 @@ impl<'a> Loading<'a> {
         }
         self.images.clear();
         self.used = 0;
-        self.submit(staging, &stretches);
-        self.check()
-    }
-
-    fn submit(&self, staging: AlignedBuf, stretches: &[(u64, usize, usize)]) {
-        let store = self.shared.store();
-        store.queue().wait(&|| store.queue().in_flight() < IN_FLIGHT_MAX);
         let staging = Arc::new(staging);
-        let transfers = stretches.iter().map(|&(offset, from, to)| {
-            let failed = self.failed.clone();
-            Transfer {
-                file: store.file().clone(),
-                op: TransferOp::Write(WriteDurability::Later),
-                offset,
-                buffers: vec![Buffer::Shared(staging.clone(), from..to)],
-                done: Box::new(move |completed| {
-                    if let Err(e) = completed.result {
-                        failed.lock().get_or_insert(e.into());
-                    }
-                }),
-            }
-        });
-        store.queue().submit(transfers.collect());
+        let writes = stretches.into_iter().map(|(offset, from, to)| (offset, Buffer::Shared(staging.clone(), from..to)));
+        self.flight.write_all(writes);
+        self.flight.check()
     }
 
-    fn check(&self) -> Result<()> {
-        self.failed.lock().clone().map_or(Ok(()), Err)
+    /// A fresh page id, and room for the page's image in `staging`.
+    fn next_page(&mut self) -> Result<PageId> {
+        let store = self.shared.store();
+        if self.used + store.page_size() > BATCH_BYTES {
+            self.write_batch()?;
+        }
+        pages::take_ids(&self.shared.pool, 1, || Ok(store.take_fresh_id()))
+    }
+
+    /// A page that `fill` makes.
+    fn put_filled(&mut self, fill: impl FnOnce(PageId, &mut PageMut)) -> Result<PageId> {
+        let id = self.next_page()?;
+        self.page.fill(0);
+        let page = PageMut::over(&mut self.page);
+        fill(id, page);
+        let len = self.shared.store().pack_image(page.view(), &mut self.staging[self.used..]);
+        self.take(id, len);
+        Ok(id)
+    }
+
+    /// The image of a page stands behind those that are gathered.
+    fn take(&mut self, page: PageId, len: usize) {
+        self.images.push((page, len));
+        self.used += len;
     }
 
     /// Step 2: all of it is durable.
     fn finish(&mut self) -> Result<()> {
         self.write_batch()?;
-        self.shared.store().queue().drain();
-        self.check()?;
+        self.flight.finish()?;
         blob::sync(self.shared.store()).map_err(|e| self.shared.fail_now(format!("syncing a bulk load failed: {e}")))?;
         let runs = self.blobs.iter().flat_map(|b| b.reference().runs.iter().map(|r| (r.page, r.at)));
         self.placed.extend(runs);
@@ -264,19 +270,11 @@ impl<'a> Loading<'a> {
 impl PageSink for Loading<'_> {
     type Error = Error;
 
-    fn put(&mut self, fill: &mut dyn FnMut(PageId, &mut PageMut)) -> Result<PageId> {
-        let store = self.shared.store();
-        let page_size = store.page_size();
-        if self.used + page_size > BATCH_BYTES {
-            self.write_batch()?;
-        }
-        let id = pages::take_ids(&self.shared.pool, 1, || Ok(store.take_fresh_id()))?;
-        self.page.fill(0);
-        let page = PageMut::over(&mut self.page);
-        fill(id, page);
-        let len = store.pack_image(page.view(), &mut self.staging[self.used..self.used + page_size]);
-        self.images.push((id, len));
-        self.used += len;
+    fn put(&mut self, page: Built<'_>) -> Result<PageId> {
+        let id = self.next_page()?;
+        let (front, back) = page.parts(id);
+        let len = self.shared.store().pack_parts(front, back, &mut self.staging[self.used..]);
+        self.take(id, len);
         Ok(id)
     }
 }
@@ -287,7 +285,7 @@ impl Drop for Loading<'_> {
             return;
         }
         let store = self.shared.store();
-        store.queue().drain();
+        self.flight.wait_until_few(0);
         let blobs: std::collections::BTreeSet<PageId> =
             self.blobs.iter().flat_map(|b| b.reference().runs.iter().map(|r| r.page)).collect();
         let placed = self.placed.iter().filter(|(page, _)| !blobs.contains(page)).copied();

@@ -48,6 +48,7 @@ mod database;
 mod error;
 #[doc(hidden)]
 pub mod fault;
+mod flight;
 mod get_many;
 mod health;
 mod held;

@@ -126,6 +126,7 @@ impl Options {
     }
 
     /// Bytes of memory for pages. Default: a quarter of RAM, or of the cgroup's limit where that is smaller. At least 16 pages.
+    /// Beside it up to a sixteenth of it, at most 16 MiB, is kept for the transfers of large values and bulk loads once there were some.
     pub fn cache_size(mut self, bytes: u64) -> Options {
         self.cache_size = Some(bytes);
         self

@@ -36,7 +36,7 @@ use ashlar_bufferpool::{PageId, Pool, PoolError, PoolOptions};
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::real::{RealFs, RealOptions};
 use ashlar_disk::sync::Mutex;
-use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, Queue, SyncKind, SyncOnce};
+use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, Queue, Spares, SyncKind, SyncOnce};
 use ashlar_wal::{LogScan, LogStart, Lsn, Wal, WalOptions};
 use replay::Gathered;
 use std::path::{Path, PathBuf};
@@ -278,6 +278,16 @@ fn own_superblock(files: &Files, chosen: &Chosen, options: &Options) -> Result<(
     Ok((own, Some(superblocks)))
 }
 
+/// Memory for large transfers that is kept idle: at most this part of the cache's size, which is in addition to it.
+const SPARES_SHARE: u64 = 16;
+
+/// And at most so many bytes.
+const SPARES_MAX: u64 = 16 << 20;
+
+fn cache_size(options: &Options) -> u64 {
+    options.cache_size.unwrap_or_else(|| ashlar_disk::memory::limit() / 4)
+}
+
 fn open_store(files: &Files, queue: Arc<dyn Queue>, superblock: &Superblock, options: &Options) -> Result<Store> {
     let parts = StoreParts {
         file: files.data.clone(),
@@ -288,14 +298,14 @@ fn open_store(files: &Files, queue: Arc<dyn Queue>, superblock: &Superblock, opt
         grow_step: options.grow_step,
         read_only: options.read_only,
         fault: options.fault,
+        spares: Spares::new((cache_size(options) / SPARES_SHARE).min(SPARES_MAX) as usize),
     };
     Store::open(parts, superblock)
 }
 
 fn open_pool(files: &Files, store: Store, options: &Options) -> Result<EnginePool> {
     let page_size = store.page_size();
-    let cache = options.cache_size.unwrap_or_else(|| ashlar_disk::memory::limit() / 4);
-    let frames = (cache / page_size as u64).clamp(16, 1 << 26) as u32;
+    let frames = (cache_size(options) / page_size as u64).clamp(16, 1 << 26) as u32;
     let pages_max = files.fs.capacity(&files.dir)? / page_size as u64 + 1;
     let page_ids = store.next_page_id();
     let pool_options = PoolOptions { page_size, frames, pages_max: pages_max.max(page_ids), page_ids };

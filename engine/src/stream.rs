@@ -3,11 +3,13 @@
 //! Invariants:
 //! 1. A reader has a snapshot: what it reads is the value of one moment, whole, whatever is committed meanwhile.
 //! 2. Nothing is given out of a run before all of it has been read and its checksum compared; so a run is what is in memory, 8 MiB at
-//!    most.
-//! 3. What a writer has written is nobody's until it is finished, and free again where it is dropped before.
+//!    most, and, once the reader goes on within it, the next run, which is read meanwhile.
+//! 3. What a writer has written is nobody's until it is finished, and free again where it is dropped before. After an error it can't
+//!    be finished: a part of it is missing. In memory is what has not
+//!    filled a run, 8 MiB at most, and what is being written, 2 MiB at most.
 
 use crate::batch;
-use crate::blob::{self, NewBlob};
+use crate::blob::{self, NewBlob, PIECE_LEN, Pins, Reading};
 use crate::database::{Database, Shared};
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -15,10 +17,13 @@ use crate::options::Durability;
 use crate::pages::EnginePool;
 use crate::read::View;
 use crate::snapshot::Snapshot;
+use crate::store::Store;
 use crate::value::Value;
 use crate::value::cell::{self, Cell, StoredBlob};
 use crate::value::fetch::{self, Stored};
 use crate::value::overflow;
+use ashlar_disk::AlignedBuf;
+use std::borrow::Borrow;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
@@ -30,9 +35,24 @@ pub struct BlobReader {
     source: Source,
     len: u64,
     position: u64,
+    /// The run that is on its way, by its number.
+    ahead: Option<(usize, Reading<Kept>)>,
     /// The part of the value that is in memory, and where it begins.
     piece: Option<(u64, Value)>,
 }
+
+/// What keeps a run that is being read: the reader's view.
+#[derive(Clone, Debug)]
+struct Kept(Arc<View<Database>>);
+
+impl Borrow<Store> for Kept {
+    fn borrow(&self) -> &Store {
+        self.0.pool().store()
+    }
+}
+
+/// After so many bytes of a run its reader counts as going on, and the next run is asked for; and so often its transfers are seen to.
+const AHEAD_AFTER: u64 = 1 << 18;
 
 /// Where the value is.
 #[derive(Debug)]
@@ -49,7 +69,11 @@ pub struct BlobWriter<'k> {
     keyspace: &'k Keyspace,
     key: Vec<u8>,
     blob: Option<NewBlob<'k>>,
-    buffer: Vec<u8>,
+    /// What has not yet filled a run, in pieces of [`PIECE_LEN`], and its length in bytes.
+    pieces: Vec<AlignedBuf>,
+    gathered: usize,
+    /// Why a part of the value is missing.
+    failed: Option<Error>,
 }
 
 impl Keyspace {
@@ -72,7 +96,7 @@ impl Keyspace {
         self.check_key(key)?;
         self.shared().owner.check()?;
         self.shared().health.check()?;
-        Ok(BlobWriter { keyspace: self, key: key.to_vec(), blob: None, buffer: Vec::new() })
+        Ok(BlobWriter { keyspace: self, key: key.to_vec(), blob: None, pieces: Vec::new(), gathered: 0, failed: None })
     }
 }
 
@@ -106,7 +130,7 @@ impl BlobReader {
             (Source::Whole, value) => value.as_ref().map_or(0, |v| v.len() as u64),
         };
         let piece = value.map(|value| (0, value));
-        Ok(Some(BlobReader { view, key: key.to_vec(), source, len, position: 0, piece }))
+        Ok(Some(BlobReader { view, key: key.to_vec(), source, len, position: 0, ahead: None, piece }))
     }
 
     /// Length of the value in bytes.
@@ -134,14 +158,43 @@ impl BlobReader {
     }
 
     /// The run in which the position lies.
-    fn read_piece(&self) -> Result<(u64, Value)> {
-        let Source::Runs(blob, starts) = &self.source else { return Err(fetch::lost(&self.key)) };
+    fn read_piece(&mut self) -> Result<(u64, Value)> {
+        let Source::Runs(_, starts) = &self.source else { return Err(fetch::lost(&self.key)) };
         let index = starts.partition_point(|&start| start <= self.position) - 1;
         let (start, end) = (starts[index], starts.get(index + 1).map_or(self.len, |&next| next.min(self.len)));
-        let run = StoredBlob { len: end - start, runs: vec![blob.runs[index]] };
-        let read = blob::read(self.view.pool().store(), &run, || self.view.check().is_ok());
+        // Its memory serves for what comes next.
+        self.piece = None;
+        let reading = match self.ahead.take() {
+            Some((number, reading)) if number == index => Ok(Some(reading)),
+            _ => self.start_run(index),
+        };
+        let read = reading.and_then(|reading| reading.map(Reading::finish).transpose());
         let bytes = self.view.checked(read)?.ok_or_else(|| fetch::lost(&self.key))?;
-        Ok((start, Value::from_aligned(bytes, run.len as usize)))
+        Ok((start, Value::from_aligned(bytes, (end - start) as usize)))
+    }
+
+    fn start_run(&self, index: usize) -> Result<Option<Reading<Kept>>> {
+        let Source::Runs(blob, starts) = &self.source else { return Ok(None) };
+        let end = starts.get(index + 1).map_or(self.len, |&next| next.min(self.len));
+        let run = StoredBlob { len: end - starts[index], runs: vec![blob.runs[index]] };
+        Reading::start(Kept(self.view.clone()), &run, || self.view.check().is_ok())
+    }
+
+    /// The position has moved on within what is in memory: the next run is asked for, or its transfers are seen to.
+    fn look_ahead(&mut self, before: u64) {
+        let (Source::Runs(_, starts), Some((start, _))) = (&self.source, &self.piece) else { return };
+        let steps = |position: u64| position.saturating_sub(*start) / AHEAD_AFTER;
+        if steps(before) == steps(self.position) {
+            return;
+        }
+        if let Some((_, reading)) = &mut self.ahead {
+            return reading.go_on();
+        }
+        let next = starts.partition_point(|&s| s <= *start);
+        if next < starts.len() {
+            // What is wrong with it is told when it is needed, by a read of its own.
+            self.ahead = self.start_run(next).ok().flatten().map(|reading| (next, reading));
+        }
     }
 }
 
@@ -158,7 +211,7 @@ fn runs(pool: &EnginePool, kind: u8, bytes: &[u8]) -> Result<Option<StoredBlob>>
 fn starts(view: &View<Database>, blob: &StoredBlob) -> Result<Vec<u64>> {
     let store = view.pool().store();
     let pages: Vec<_> = blob.pages().collect();
-    let pins = store.pin_runs(&pages);
+    let pins = Pins::new(store, &pages);
     view.check()?;
     let pins = pins.ok_or_else(|| blob::unknown_run(blob))?;
     let mut at = 0;
@@ -176,7 +229,9 @@ impl Read for BlobReader {
         let available = self.available().map_err(io_error)?;
         let len = available.len().min(out.len());
         out[..len].copy_from_slice(&available[..len]);
+        let before = self.position;
         self.position += len as u64;
+        self.look_ahead(before);
         Ok(len)
     }
 }
@@ -210,18 +265,26 @@ impl<'k> BlobWriter<'k> {
         self.keyspace.shared()
     }
 
-    /// Writes what is gathered as a run of its own.
-    fn write_run(&mut self) -> Result<()> {
+    /// Starts writing what is gathered: a run, or the last ones of the value.
+    fn write_gathered(&mut self) -> Result<()> {
         let shared = self.shared();
         let blob = self.blob.get_or_insert_with(|| NewBlob::empty(shared.store()));
-        let part = std::mem::take(&mut self.buffer);
-        blob.append(&shared.pool, &part).map_err(|e| match e {
+        let (pieces, len) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.gathered));
+        let outcome = blob.append_pieces(shared, pieces, len).map_err(|e| match e {
             Error::NoSpace { detail } => Error::NoSpace { detail: format!("{detail}, while a large value was being written") },
             other => other,
-        })?;
-        self.buffer = part;
-        self.buffer.clear();
-        Ok(())
+        });
+        self.failed = outcome.clone().err();
+        outcome
+    }
+
+    /// A value that may be too short for runs.
+    fn insert_gathered(&self, durability: Durability) -> Result<()> {
+        let mut value = Vec::with_capacity(self.gathered);
+        for piece in &self.pieces {
+            value.extend_from_slice(&piece[..PIECE_LEN.min(self.gathered - value.len())]);
+        }
+        self.keyspace.insert_with(&self.key, &value, durability)
     }
 
     /// Commits the value, with the database's default durability.
@@ -238,11 +301,14 @@ impl<'k> BlobWriter<'k> {
     /// # Errors
     /// As [`Keyspace::insert`].
     pub fn finish_with(mut self, durability: Durability) -> Result<()> {
-        if self.blob.is_none() {
-            return self.keyspace.insert_with(&self.key, &self.buffer, durability);
+        if let Some(error) = self.failed {
+            return Err(error);
         }
-        if !self.buffer.is_empty() {
-            self.write_run()?;
+        if self.blob.is_none() && self.gathered <= self.shared().options.blob_threshold {
+            return self.insert_gathered(durability);
+        }
+        if self.gathered > 0 {
+            self.write_gathered()?;
         }
         match self.blob.take() {
             Some(blob) => batch::commit_blob(self.shared(), self.keyspace.state(), &self.key, blob, durability),
@@ -253,10 +319,19 @@ impl<'k> BlobWriter<'k> {
 
 impl Write for BlobWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = bytes.len().min(blob::RUN_LEN_MAX - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..len]);
-        if self.buffer.len() == blob::RUN_LEN_MAX {
-            self.write_run().map_err(io_error)?;
+        if let Some(error) = &self.failed {
+            return Err(io_error(error.clone()));
+        }
+        let at = self.gathered % PIECE_LEN;
+        if at == 0 && !bytes.is_empty() {
+            self.pieces.push(self.shared().store().spares().take(PIECE_LEN));
+        }
+        let Some(piece) = self.pieces.last_mut() else { return Ok(0) };
+        let len = bytes.len().min(PIECE_LEN - at);
+        piece[at..at + len].copy_from_slice(&bytes[..len]);
+        self.gathered += len;
+        if self.gathered == blob::RUN_LEN_MAX {
+            self.write_gathered().map_err(io_error)?;
         }
         Ok(len)
     }

@@ -58,17 +58,24 @@ pub fn entry_of(bytes: &[u8]) -> Option<u64> {
     (bytes == key(i)).then_some(i)
 }
 
-fn words(i: u64, generation: u64) -> impl Iterator<Item = u64> {
-    let mut stream = Random::new(i.rotate_left(32) ^ generation);
-    [generation, i].into_iter().chain(std::iter::repeat_with(move || stream.word()))
+/// The words of a value behind its first two.
+fn stream(i: u64, generation: u64) -> Random {
+    Random::new(i.rotate_left(32) ^ generation)
 }
 
 /// The value of entry `i` in a generation, `len` bytes long.
 pub fn value(i: u64, generation: u64, len: usize, out: &mut Vec<u8>) {
     debug_assert!(len >= VALUE_LEN_MIN);
     out.clear();
-    for word in words(i, generation).take(len.div_ceil(8)) {
-        out.extend_from_slice(&word.to_le_bytes());
+    let calls = len.saturating_sub(VALUE_LEN_MIN).div_ceil(32);
+    out.reserve(VALUE_LEN_MIN + calls * 32);
+    out.extend_from_slice(&generation.to_le_bytes());
+    out.extend_from_slice(&i.to_le_bytes());
+    let mut stream = stream(i, generation);
+    // Four words at a time: a call for each would cost more than the word.
+    for _ in 0..calls {
+        let words: [[u8; 8]; 4] = std::array::from_fn(|_| stream.word().to_le_bytes());
+        out.extend_from_slice(words.as_flattened());
     }
     out.truncate(len);
 }
@@ -76,16 +83,18 @@ pub fn value(i: u64, generation: u64, len: usize, out: &mut Vec<u8>) {
 /// The generation of a value, if it is one of entry `i`.
 pub fn generation_of(i: u64, bytes: &[u8], len: usize) -> Option<u64> {
     let generation = u64::from_le_bytes(*bytes.first_chunk()?);
-    let mut words = words(i, generation);
-    let mut same = bytes.len() == len;
-    let chunks = bytes.chunks_exact(8);
-    let rest = chunks.remainder();
-    for (chunk, word) in chunks.zip(words.by_ref()) {
-        same &= chunk == word.to_le_bytes();
+    if bytes.len() != len {
+        return None;
     }
-    if let (false, Some(word)) = (rest.is_empty(), words.next()) {
-        same &= rest == &word.to_le_bytes()[..rest.len()];
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut stream = stream(i, generation);
+    let mut difference = words.get(1).map_or(0, |word| u64::from_le_bytes(*word) ^ i);
+    for word in words.iter().skip(2) {
+        difference |= u64::from_le_bytes(*word) ^ stream.word();
     }
+    // What is left of a word that was cut.
+    let cut = stream.word().to_le_bytes();
+    let same = difference == 0 && *rest == cut[..rest.len()];
     same.then_some(generation)
 }
 

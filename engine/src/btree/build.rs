@@ -33,7 +33,16 @@ pub(crate) struct Builder {
 
 /// The length of what `a` and `b` both begin with.
 pub(crate) fn common_len(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+    let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let mut len = 0;
+    for (x, y) in a_words.iter().zip(b_words) {
+        let difference = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if difference != 0 {
+            return len + difference.trailing_zeros() as usize / 8;
+        }
+        len += 8;
+    }
+    len + a[len..].iter().zip(&b[len..]).take_while(|(x, y)| x == y).count()
 }
 
 impl Builder {
@@ -132,6 +141,12 @@ impl Builder {
         let lower = self.finish(id);
         page.copy_from(KIND_AT, &self.bytes[KIND_AT..lower]);
         page.copy_from(self.upper, &self.bytes[self.upper..]);
+    }
+
+    /// The bytes of the page that was built, whose id is `id`: up to the end of the slots, and from the start of the heap on.
+    pub(crate) fn parts(&mut self, id: PageId) -> (&[u8], &[u8]) {
+        let lower = self.finish(id);
+        (&self.bytes[..lower], &self.bytes[self.upper..])
     }
 
     /// The page as it would be installed.

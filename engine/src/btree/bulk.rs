@@ -18,11 +18,28 @@ pub trait PageSink {
     /// Why a page can't be taken.
     type Error;
 
-    /// Takes the next page: gives it an id, and memory for `fill` to make the page in.
+    /// Takes the next page, and gives it an id.
     ///
     /// # Errors
     /// The build ends.
-    fn put(&mut self, fill: &mut dyn FnMut(PageId, &mut PageMut)) -> Result<PageId, Self::Error>;
+    fn put(&mut self, page: Built<'_>) -> Result<PageId, Self::Error>;
+}
+
+/// A page that was built and has no id yet.
+pub struct Built<'a>(&'a mut Builder);
+
+impl Built<'_> {
+    /// Makes `page` this page.
+    pub fn install(self, page: &mut PageMut, id: PageId) {
+        self.0.install(page, id);
+    }
+}
+
+impl<'a> Built<'a> {
+    /// Its bytes but for what is free between them: up to the end of the slots, and from the start of the heap on.
+    pub(crate) fn parts(self, id: PageId) -> (&'a [u8], &'a [u8]) {
+        self.0.parts(id)
+    }
 }
 
 /// Puts the pages into the pool, as dirty pages like any other.
@@ -31,12 +48,12 @@ pub struct PoolSink<'a, S: PageStore>(pub &'a Pool<S>);
 impl<S: PageStore> PageSink for PoolSink<'_, S> {
     type Error = TreeError<S::Error>;
 
-    fn put(&mut self, fill: &mut dyn FnMut(PageId, &mut PageMut)) -> Result<PageId, Self::Error> {
+    fn put(&mut self, page: Built<'_>) -> Result<PageId, Self::Error> {
         let mut frames = self.0.reserve(1)?;
         let mut guard = self.0.create(&mut frames);
-        let page = guard.page();
-        fill(page, &mut guard);
-        Ok(page)
+        let id = guard.page();
+        page.install(&mut guard, id);
+        Ok(id)
     }
 }
 
@@ -256,8 +273,7 @@ impl<P: PageSink> Bulk<P> {
             let count = self.levels[level].waiting.len();
             return self.put(level, count, Vec::new()).map(|()| None);
         }
-        let builder = &mut self.builder;
-        self.sink.put(&mut |id, page| builder.install(page, id)).map(Some).map_err(BulkError::Sink)
+        self.sink.put(Built(&mut self.builder)).map(Some).map_err(BulkError::Sink)
     }
 
     /// Builds the next page of `level` out of the first `count` entries. False: they don't fit.
@@ -275,8 +291,7 @@ impl<P: PageSink> Bulk<P> {
 
     /// Hands the page that was built to the sink and to the level above, and begins the next one at `separator`.
     fn put(&mut self, level: usize, count: usize, separator: Vec<u8>) -> Result<(), BulkError<P::Error>> {
-        let builder = &mut self.builder;
-        let page = self.sink.put(&mut |id, page| builder.install(page, id)).map_err(BulkError::Sink)?;
+        let page = self.sink.put(Built(&mut self.builder)).map_err(BulkError::Sink)?;
         let entries = &mut self.levels[level];
         entries.drop_first(count);
         entries.pages += 1;

@@ -54,7 +54,7 @@ mod tree_tests;
 mod write;
 
 pub(crate) use ahead::Ahead;
-pub use bulk::{Bulk, BulkError, BulkOptions, PageSink, PoolSink};
+pub use bulk::{Built, Bulk, BulkError, BulkOptions, PageSink, PoolSink};
 pub use check::Finding;
 pub use cursor::LeafCopy;
 pub use error::{Corrupt, Stop, TreeError};

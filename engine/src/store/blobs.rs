@@ -1,8 +1,9 @@
 //! Runs of blobs in the store: allocated, named by a delta, pinned while they are read, freed.
 
+use super::page_header;
 use super::page_map::extent;
 use super::{Draw, Extent, Store};
-use crate::blob::{BlobRef, Pins};
+use crate::blob::BlobRef;
 use crate::bulk::Placed;
 use crate::error::{Corruption, Result};
 use crate::fault::Fault;
@@ -89,6 +90,19 @@ impl Store {
         self.inner.lock().ids.take_fresh()
     }
 
+    /// Packs a page of a bulk load that stands in two parts, all up to its slots' end and all from its heap's start on, into `out`,
+    /// sealed; its length on disk in bytes.
+    pub(crate) fn pack_parts(&self, front: &[u8], back: &[u8], out: &mut [u8]) -> usize {
+        let used = front.len() + back.len();
+        let len = used.next_multiple_of(self.block.bytes());
+        out[..front.len()].copy_from_slice(front);
+        out[front.len()..used].copy_from_slice(back);
+        out[used..len].fill(0);
+        page_header::put_u64(out, page_header::WRITE_NUMBER, self.next_write_number());
+        page_header::seal(&mut out[..len]);
+        len
+    }
+
     /// A bulk load is being applied: its pages and runs enter the delta of `epoch`.
     pub(crate) fn install_placed(&self, placed: &[Placed], epoch: Epoch) {
         let mut inner = self.inner.lock();
@@ -109,13 +123,13 @@ impl Store {
         ids.for_each(|page| inner.ids.give_back(page));
     }
 
-    /// Keeps the runs' blocks from being reused; `None` where one of them is not known (any more).
-    pub(crate) fn pin_runs(&self, pages: &[PageId]) -> Option<Pins<'_>> {
+    /// Keeps the runs' blocks from being reused, until [`Store::unpin_runs`]; `None` where one of them is not known (any more).
+    pub(crate) fn pin_runs(&self, pages: &[PageId]) -> Option<Vec<BlockPtr>> {
         let mut inner = self.inner.lock();
         let places: Option<Vec<BlockPtr>> = pages.iter().map(|&p| inner.newest(p).or_else(|| inner.retired.run(p))).collect();
         let places = places?;
         places.iter().for_each(|at| inner.space.pin(at.address()));
-        Some(Pins { store: self, places })
+        Some(places)
     }
 
     pub(crate) fn unpin_runs(&self, places: &[BlockPtr]) {

@@ -39,9 +39,10 @@ pub use superblock::Superblock;
 
 use crate::error::{Corruption, Error, Result};
 use crate::fault::Fault;
+use crate::flight::Flight;
 use ashlar_bufferpool::{BlockPtr, Epoch, PageId};
 use ashlar_disk::sync::Mutex;
-use ashlar_disk::{BlockSize, File, Queue};
+use ashlar_disk::{BlockSize, File, Queue, Spares};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -73,6 +74,8 @@ pub struct Store {
     pub(crate) giving_ids: Mutex<()>,
     on_failed_sync: sync::Listener,
     fault: Fault,
+    /// Memory of large transfers that serves again.
+    spares: Arc<Spares>,
     pub(crate) counters: Counters,
 }
 
@@ -119,6 +122,7 @@ pub(crate) struct StoreParts {
     pub(crate) grow_step: u64,
     pub(crate) read_only: bool,
     pub(crate) fault: Fault,
+    pub(crate) spares: Arc<Spares>,
 }
 
 /// A summary of blocks and pages.
@@ -176,6 +180,7 @@ impl Store {
             giving_ids: Mutex::new(()),
             on_failed_sync: sync::Listener::default(),
             fault: parts.fault,
+            spares: parts.spares,
             file: parts.file,
             queue: parts.queue,
             block: parts.block,
@@ -203,6 +208,7 @@ impl Store {
             grow_step: self.grow_step,
             read_only: true,
             fault: Fault::None,
+            spares: self.spares.clone(),
         };
         Store::open_with(parts, superblock, complain)
     }
@@ -237,6 +243,16 @@ impl Store {
     /// The queue of transfers.
     pub(crate) fn queue(&self) -> &Arc<dyn Queue> {
         &self.queue
+    }
+
+    /// Transfers of one operation on the file.
+    pub(crate) fn flight(&self) -> Flight {
+        Flight::new(self.queue.clone(), self.file.clone())
+    }
+
+    /// Memory for large transfers.
+    pub(crate) fn spares(&self) -> &Arc<Spares> {
+        &self.spares
     }
 
     /// How the file is used.

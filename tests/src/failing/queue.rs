@@ -14,6 +14,7 @@ pub(super) struct FailingQueue {
 fn len_of(buffers: &[Buffer]) -> u64 {
     let bytes = buffers.iter().map(|buffer| match buffer {
         Buffer::Heap(buf) => buf.len(),
+        Buffer::Part(part) => part.len(),
         Buffer::Arena(slice) => slice.len(),
         Buffer::Shared(_, range) => range.len(),
     });

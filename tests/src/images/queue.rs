@@ -39,6 +39,7 @@ fn perform(transfer: &mut Transfer) -> ashlar_disk::Result<()> {
     for buffer in &mut transfer.buffers {
         parts.push(match buffer {
             Buffer::Heap(buf) => buf.words_mut(),
+            Buffer::Part(part) => part.words_mut(),
             Buffer::Arena(slice) => slice.words(),
             Buffer::Shared(..) => match copies.next() {
                 Some(copy) => copy.words_mut(),
