@@ -41,7 +41,7 @@ impl BlockSize {
 
 /// Memory of its own, aligned to [`BLOCK_SIZE_MAX`] or its length's block, whichever is smaller: what a transfer may carry. Its length
 /// is a multiple of [`BLOCK_SIZE_MIN`]. Dropped, it goes back to where it was taken from: the allocator, or a set of
-/// [`Spares`](crate::Spares).
+/// [`Spares`].
 pub struct AlignedBuf {
     memory: ManuallyDrop<Memory>,
     home: Option<Arc<Spares>>,

@@ -1,7 +1,7 @@
 //! The database: opened, shared by handles, closed.
 //!
 //! Handles ([`Database`], [`Keyspace`]) share one [`Shared`]. The last one dropped makes the log durable and stops; `close` also
-//! makes a checkpoint and returns the error that a drop would hide, and has the last one leave the clean mark ([`clean`](crate::clean)). A handle in a child made by `fork` does nothing at all.
+//! makes a checkpoint and returns the error that a drop would hide, and has the last one leave the clean mark (see `clean`). A handle in a child made by `fork` does nothing at all.
 
 use crate::attendant::Attendant;
 use crate::background::BackgroundState;

@@ -36,7 +36,7 @@
 //! 3. A slot is written only while its two copies are alike: an open for writing first mends what differs. Else a crash in the
 //!    next write would leave two bad copies where one rotten one was.
 //! 4. A superblock bears the clean mark only while no flush that counts stands at C or beyond: it is written when nothing can be appended
-//!    any more (see [`clean`](crate::clean)), and whoever opens for writing makes one without it durable before anything is.
+//!    any more (see `clean`), and whoever opens for writing makes one without it durable before anything is.
 
 use super::page_header::{get_u32, get_u64, put_u32, put_u64};
 use crate::error::{Corruption, Error, Result};
