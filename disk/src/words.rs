@@ -21,7 +21,7 @@ pub type Words = [AtomicU64];
 /// Nobody stores to the words while the slice lives. (That others load from them meanwhile is no race.)
 #[inline]
 pub unsafe fn at_rest(words: &Words) -> &[u8] {
-    const { assert!(size_of::<AtomicU64>() == 8) };
+    const { assert!(size_of::<std::sync::atomic::AtomicU64>() == 8) };
     // SAFETY: the words are initialized memory, `AtomicU64` has the layout of `u64`, the lifetime is that of `words`, and the
     // caller promises that nobody stores.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
