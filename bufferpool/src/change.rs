@@ -14,6 +14,11 @@ use crate::slot::{FrameId, Slot};
 use crate::states::{Change, State};
 use crate::store::PageStore;
 use crate::view::PageMut;
+use ashlar_disk::words;
+
+/// Cache lines at the start of a page that are fetched ahead: its header, and half of the slots of a page of small entries.
+const FETCHED_LINES: usize = 5;
+const WORDS_OF_A_LINE: usize = 8;
 
 impl<S: PageStore> Core<S> {
     /// `page` without a latch.
@@ -26,6 +31,16 @@ impl<S: PageStore> Core<S> {
         let Some(frame) = Slot::resident(bits) else { return Err(miss(page, bits)) };
         self.frames.touch(frame);
         Ok(Optimistic::new(entry, version, self.frames.words(frame), page))
+    }
+
+    /// Fetches what a change of `page` touches first: what is known about its frame, and the page's head, slots and fences.
+    #[inline]
+    pub(crate) fn fetch(&self, page: PageId) {
+        // The slot is a hint; whatever frame it names is there to be looked at.
+        let Some(frame) = self.table.entry(page).and_then(|entry| Slot::resident(entry.bits())) else { return };
+        words::fetch(self.frames.get(frame));
+        let page = self.frames.words(frame);
+        page.iter().step_by(WORDS_OF_A_LINE).take(FETCHED_LINES).chain(page.last()).for_each(words::fetch);
     }
 
     /// `page` under its shared latch.

@@ -173,6 +173,12 @@ impl<S: PageStore> Pool<S> {
         self.core.optimistic(page)
     }
 
+    /// Asks the processor for the memory that a change of `page` touches first, if the page is in memory. It is only faster then.
+    #[inline]
+    pub fn fetch(&self, page: PageId) {
+        self.core.fetch(page);
+    }
+
     /// The page under its shared latch, which is waited for.
     #[inline]
     pub fn shared(&self, page: PageId) -> Result<SharedGuard<'_>, Miss> {

@@ -27,6 +27,19 @@ pub unsafe fn at_rest(words: &Words) -> &[u8] {
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 8) }
 }
 
+/// Asks the processor for the cache line in which `value` begins, and waits for nothing. Where it can't be asked
+/// this does nothing.
+#[inline]
+pub fn fetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction changes nothing that a program can see, and does not fail for any address; this one may be read.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
 /// Copies `out.len()` bytes that start at byte `offset` of `words`.
 ///
 /// # Panics

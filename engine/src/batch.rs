@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::pages;
+use ashlar_bufferpool::PageId;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -172,8 +173,8 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durab
             prefetch.add(tree, *write);
             operations.push(operation(tree.id, *write, reference.clone()));
         }
-        prefetch.run(shared)?;
-        let outcome = commit_operations(shared, &operations, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
+        let hint = prefetch.run(shared)?;
+        let outcome = commit_operations(shared, &operations, hint, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
         match outcome {
             Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
                 // The commit that took the tree has its LSN; once it is applied the keyspace says what stands now.
@@ -202,10 +203,10 @@ pub(crate) fn commit_blob(
         let tree = keyspace.tree()?;
         let mut prefetch = Prefetch::default();
         prefetch.add(tree, WriteRef::Delete(key));
-        prefetch.run(shared)?;
+        let hint = prefetch.run(shared)?;
         let operation = Operation::PutBlob { tree: tree.id, key, blob: reference.clone() };
         let keep = || new.take().map_or((), blob::NewBlob::keep);
-        match commit_operations(shared, &[operation], durability, keep) {
+        match commit_operations(shared, &[operation], hint, durability, keep) {
             Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => drop(shared.apply.lock()),
             Err(Refused::Error(e)) => return Err(e),
             Ok(_) => return Ok(()),
@@ -213,13 +214,16 @@ pub(crate) fn commit_blob(
     }
 }
 
+/// What a record names in place of each value, if anything.
+pub(crate) type References = SmallVec<[Option<blob::BlobRef>; 1]>;
+
 /// Writes values that are too large for the log to runs of their own, durably: what the record names in place of each, if any.
 pub(crate) fn write_blobs<'a, 's>(
     shared: &'s Shared,
     writes: impl Iterator<Item = WriteRef<'a>>,
-) -> Result<(Vec<blob::NewBlob<'s>>, Vec<Option<blob::BlobRef>>)> {
+) -> Result<(Vec<blob::NewBlob<'s>>, References)> {
     let logged_max = logged_max(shared)?;
-    let (mut blobs, mut references) = (Vec::new(), Vec::new());
+    let (mut blobs, mut references) = (Vec::new(), References::new());
     for write in writes {
         references.push(match write {
             WriteRef::Put(_, value) if value.len() > logged_max => {
@@ -249,6 +253,7 @@ pub(crate) fn operation<'a>(tree: TreeId, write: WriteRef<'a>, reference: Option
 fn commit_operations(
     shared: &Shared,
     operations: &[Operation<'_>],
+    hint: Option<PageId>,
     durability: Durability,
     appended: impl FnOnce(),
 ) -> std::result::Result<u64, Refused> {
@@ -262,6 +267,7 @@ fn commit_operations(
     shared.commit(
         Prepared {
             record,
+            hint,
             touches: &touches,
             drops: &[],
             pages,
@@ -295,17 +301,22 @@ impl<'a> Prefetch<'a> {
         }
     }
 
-    /// Reads what is missing, and measures what removing the ranges keeps in memory until nobody can see it any more.
+    /// Reads what is missing, and measures what removing the ranges keeps in memory until nobody can see it any more. Gives the leaf of
+    /// a write that is alone, as a hint.
     ///
     /// # Errors
     /// A page can't be read. [`Error::TransactionTooLarge`].
-    pub(crate) fn run(&self, shared: &Shared) -> Result<()> {
+    pub(crate) fn run(&self, shared: &Shared) -> Result<Option<PageId>> {
         let mut left = shared.options.transaction_limit;
         for (tree, bounds) in &self.ranges {
             unless_gone(shared, tree.id, measure(shared, *tree, *bounds, &mut left))?;
         }
-        if !shared.pool.may_miss() {
-            return Ok(());
+        let hint = match &self.keys[..] {
+            [(tree, key)] => tree.hint(&shared.pool, key),
+            _ => None,
+        };
+        if !shared.pool.may_miss() || hint.is_some_and(|leaf| shared.pool.is_resident(leaf)) {
+            return Ok(hint);
         }
         let mut ahead = Ahead::new(&shared.pool);
         for (at, &(tree, key)) in self.keys.iter().enumerate() {
@@ -314,7 +325,7 @@ impl<'a> Prefetch<'a> {
             }
             unless_gone(shared, tree.id, pages::find(&shared.pool, tree, key, |_| ()))?;
         }
-        Ok(())
+        Ok(hint)
     }
 }
 

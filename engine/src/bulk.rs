@@ -127,6 +127,7 @@ fn commit(keyspace: &Keyspace, mut loading: Loading<'_>, root: PageId, new_tree:
     }
     let prepared = Prepared {
         record,
+        hint: None,
         touches: &[tree],
         drops: &[tree],
         pages: shared.pages_for(8, 4 * shared.pool.page_size()),

@@ -256,6 +256,7 @@ impl Database {
     fn commit_whole(&self, operation: &Operation<'_>, drops: &[TreeId]) -> Result<()> {
         let prepared = Prepared {
             record: record::single(operation),
+            hint: None,
             touches: &[],
             drops,
             pages: self.shared().pages_for(4, 4 * self.page_size()),

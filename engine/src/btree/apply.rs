@@ -2,7 +2,7 @@
 //!
 //! Leaves that are not in memory are asked for some keys ahead. Then:
 //!
-//! 1. Go down to the leaf of the first change, latch it, and make all changes whose keys lie between its fences.
+//! 1. Go down to the leaf of the first change, unless it was looked up ahead (see `hints`), latch it, and make all changes whose keys lie between its fences.
 //! 2. If one doesn't fit: make room (a step of its own, see `split`), then go on with 1.
 //! 3. If deletes have left the leaf sparse: join it with a neighbour (see `join`).
 
@@ -10,6 +10,7 @@ use super::access::Plain;
 use super::ahead::Ahead;
 use super::edit::{self, Entry};
 use super::error::{Corrupt, Stop, TreeError};
+use super::hints::Hints;
 use super::layout::{SLOT_LEN, capacity};
 use super::node::{Fault, Node};
 use super::search::Place;
@@ -56,18 +57,39 @@ impl Tree {
         ops: &[TreeOp<'_>],
         observer: &mut O,
     ) -> Result<(), TreeError<S::Error>> {
+        self.apply_from(pool, lsn, ops, None, observer)
+    }
+
+    /// As [`Tree::apply`], where `hint` may be the leaf of the first change (see [`Tree::hint`]).
+    ///
+    /// # Errors
+    /// As [`Tree::apply`].
+    ///
+    /// # Panics
+    /// As [`Tree::apply`].
+    pub fn apply_from<S: PageStore, O: Observer + ?Sized>(
+        &self,
+        pool: &Pool<S>,
+        lsn: u64,
+        ops: &[TreeOp<'_>],
+        hint: Option<PageId>,
+        observer: &mut O,
+    ) -> Result<(), TreeError<S::Error>> {
         debug_assert!(ops.is_sorted_by(|a, b| a.key < b.key), "changes are sorted by key, one a key");
         check_sizes(pool.page_size(), ops)?;
         let mut writer = Writer::new(self, pool);
         let (mut rest, mut splits) = (ops, 0);
         let mut ahead = Ahead::new(pool);
+        let (mut hints, mut step) = (Hints::starting(hint), 1);
         while let Some(first) = rest.first() {
             if let Some(due) = ahead.due(ops.len() - rest.len(), ops.len()) {
                 writer.give_back_frames();
                 ahead.ask(pool, ops[due].iter().map(|op| (*self, op.key)));
             }
-            let progress = writer.run(|writer| writer.change_leaf(lsn, rest, observer))?;
+            let hint = hints.turn(self, pool, ops, ops.len() - rest.len(), step);
+            let progress = writer.run(|writer| writer.change_leaf(lsn, rest, hint, observer))?;
             splits = if progress.done > 0 { 0 } else { splits + 1 };
+            step = progress.done.max(1);
             let last = &rest[progress.done.saturating_sub(1)];
             rest = &rest[progress.done..];
             match progress.next {
@@ -97,8 +119,17 @@ fn check_sizes<E: std::error::Error>(page_size: usize, ops: &[TreeOp<'_>]) -> Re
 
 impl<S: PageStore> Writer<'_, S> {
     /// Makes the first of `ops` that lie in one leaf.
-    fn change_leaf<O: Observer + ?Sized>(&mut self, lsn: u64, ops: &[TreeOp<'_>], observer: &mut O) -> Result<Progress, Stop> {
-        let page = self.descend(Seek::AtOrAfter(ops[0].key))?;
+    fn change_leaf<O: Observer + ?Sized>(
+        &mut self,
+        lsn: u64,
+        ops: &[TreeOp<'_>],
+        hint: Option<PageId>,
+        observer: &mut O,
+    ) -> Result<Progress, Stop> {
+        let page = match hint.filter(|&page| self.is_leaf_of(page, ops[0].key)) {
+            Some(page) => page,
+            None => self.descend(Seek::AtOrAfter(ops[0].key))?,
+        };
         let mut leaf = self.exclusive(page)?;
         let node = self.open(page, leaf.bytes())?;
         if !node.is_leaf() || !node.covers(ops[0].key) {

@@ -37,6 +37,7 @@ mod cursor;
 mod divide;
 mod edit;
 mod error;
+mod hints;
 mod image;
 mod join;
 mod layout;

@@ -12,6 +12,7 @@ use super::access::{Access, Plain};
 use super::edit::Entry;
 use super::layout::*;
 use ashlar_bufferpool::PageId;
+use std::cmp::Ordering;
 
 /// What is wrong with a page, for people.
 pub(crate) type Fault = &'static str;
@@ -168,6 +169,15 @@ impl<A: Access> Node<A> {
         }
     }
 
+    /// Whether `key` may stand in this page.
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        let lower = self.page.len().saturating_sub(self.lower_len());
+        let upper_len = self.upper_len();
+        self.page.compare(lower, self.lower_len(), key) != Ordering::Greater
+            && (self.page.u16(UPPER_LEN_AT) == NO_FENCE
+                || self.page.compare(lower.saturating_sub(upper_len), upper_len, key) == Ordering::Greater)
+    }
+
     /// Where the slots end.
     pub(crate) fn slots_end(&self) -> usize {
         SLOTS_AT + self.count * SLOT_LEN
@@ -242,11 +252,6 @@ impl<'a> Node<Plain<'a>> {
         let (bytes, len) = (self.page.0, self.upper_len());
         let end = bytes.len().saturating_sub(self.lower_len());
         Some(&bytes[end.saturating_sub(len)..end])
-    }
-
-    /// Whether `key` may stand in this page.
-    pub(crate) fn covers(&self, key: &[u8]) -> bool {
-        self.lower_fence() <= key && self.upper_fence().is_none_or(|upper| key < upper)
     }
 
     /// The whole cell of slot `index`.

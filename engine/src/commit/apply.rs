@@ -122,8 +122,15 @@ impl Observer for Recorder<'_> {
 }
 
 impl Applier {
-    /// Applies a record. The commit's LSN is the newest of all so far.
-    pub(crate) fn apply(&mut self, pool: &EnginePool, names: &Names, lsn: u64, record: &[u8]) -> Result<()> {
+    /// Applies a record, whose first write may go to the leaf `hint`. The commit's LSN is the newest of all so far.
+    pub(crate) fn apply(
+        &mut self,
+        pool: &EnginePool,
+        names: &Names,
+        lsn: u64,
+        record: &[u8],
+        mut hint: Option<PageId>,
+    ) -> Result<()> {
         debug_assert!(lsn > self.applied);
         let operations = record::read(record, lsn)?;
         let mut rest = &operations[..];
@@ -131,7 +138,7 @@ impl Applier {
             let group = match first.point() {
                 Some((tree, _)) => {
                     let group = rest.iter().take_while(|o| o.point().is_some_and(|(t, _)| t == tree)).count();
-                    self.apply_points(pool, lsn, tree, &rest[..group])?;
+                    self.apply_points(pool, lsn, tree, &rest[..group], hint.take())?;
                     group
                 }
                 None => {
@@ -150,8 +157,15 @@ impl Applier {
         self.trees.get(&tree).cloned()
     }
 
-    /// Applies point operations of one tree, ascending by key, each key once.
-    pub(crate) fn apply_points(&mut self, pool: &EnginePool, lsn: u64, tree: TreeId, operations: &[Operation<'_>]) -> Result<()> {
+    /// Applies point operations of one tree, ascending by key, each key once, of which the first may go to the leaf `hint`.
+    pub(crate) fn apply_points(
+        &mut self,
+        pool: &EnginePool,
+        lsn: u64,
+        tree: TreeId,
+        operations: &[Operation<'_>],
+        hint: Option<PageId>,
+    ) -> Result<()> {
         let Some(keyspace) = self.keyspace(tree) else { return Ok(()) };
         let tree = keyspace.tree()?;
         let inline_max = |key: &[u8]| crate::btree::limits(pool.page_size()).inline_value_max(key.len());
@@ -178,7 +192,7 @@ impl Applier {
         });
         let changes: SmallVec<[TreeOp<'_>; 1]> = changes.collect();
         let mut recorder = self.recorder(lsn, tree.id, keyspace.len.load(Relaxed), &changes);
-        tree.apply(pool, lsn, &changes, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
+        tree.apply_from(pool, lsn, &changes, hint, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
         let (replaced, len) = recorder.finish();
         self.set_len(&keyspace, len, lsn);
         replaced.retire(pool, lsn, self.versions.as_mut())

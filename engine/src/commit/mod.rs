@@ -36,6 +36,7 @@ use crate::options::Durability;
 use crate::probe;
 use crate::store::{Draw, Promise};
 use crate::txn::Footprint;
+use ashlar_bufferpool::PageId;
 use ashlar_disk::sync::MutexGuard;
 use ashlar_wal::Lsn;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ const APPLY_MORE: usize = 32;
 /// A commit that is ready to take its LSN.
 pub(crate) struct Prepared<'a> {
     pub(crate) record: Vec<u8>,
+    /// Where its first write may go.
+    pub(crate) hint: Option<PageId>,
     /// Trees it writes to.
     pub(crate) touches: &'a [TreeId],
     /// Trees that it drops or replaces.
@@ -127,7 +130,10 @@ impl Shared {
             }
             let place = wal.append_with(room, record.clone());
             let (lsn, flush_start) = (place.lsn.0, place.flush_start.0);
-            order.enter(Pending { lsn, flush_start, record, durability: prepared.durability }, prepared.drops);
+            order.enter(
+                Pending { lsn, flush_start, record, hint: prepared.hint, durability: prepared.durability },
+                prepared.drops,
+            );
             probe::appended(lsn);
             lsn
         };
@@ -159,7 +165,7 @@ impl Shared {
     /// Applies what has an LSN and is not applied, if its owner has died.
     pub(crate) fn apply_leftovers(&self, applier: &mut Applier) -> Result<()> {
         let last = self.order.lock().last_unapplied();
-        last.map_or(Ok(()), |last| self.apply_queue(applier, last))
+        last.map_or(Ok(()), |last| self.apply_queue(applier, last, 0))
     }
 
     /// Validates against the commits so far, without holding them up; the LSN up to which that was done.
@@ -183,7 +189,7 @@ impl Shared {
             let order = self.order.lock();
             let Some(last) = order.last_unapplied() else { return Ok(order) };
             drop(order);
-            self.apply_queue(applier, last)?;
+            self.apply_queue(applier, last, 0)?;
         }
     }
 
@@ -232,34 +238,46 @@ impl Shared {
             return Ok(());
         }
         let mut applier = self.apply.lock();
-        self.apply_queue(&mut applier, lsn)?;
-        // Those behind wait for the lock; what is applied here they find done.
-        let behind = self.order.lock().nth_unapplied(APPLY_MORE);
-        if let Some(behind) = behind {
-            // An error is told to them.
-            let _ = self.apply_queue(&mut applier, behind);
-        }
+        self.apply_queue(&mut applier, lsn, APPLY_MORE)?;
         self.tend(&mut applier)
     }
 
-    fn apply_queue(&self, applier: &mut Applier, lsn: u64) -> Result<()> {
+    /// Applies what stands in the queue up to `lsn`, and at most `more` commits behind it: whoever made those waits for the lock, and
+    /// finds them done.
+    fn apply_queue(&self, applier: &mut Applier, lsn: u64, mut more: usize) -> Result<()> {
         let _guard = FailOnPanic(self);
-        while applier.applied < lsn {
-            if self.health.failed() {
-                return Err(Error::OutcomeUnknown { cause: self.health.cause() });
+        let mut next = self.order.lock().first().cloned();
+        loop {
+            if applier.applied >= lsn {
+                if more == 0 || next.is_none() {
+                    return Ok(());
+                }
+                more -= 1;
             }
-            let next = self.order.lock().first().map(|p| (p.lsn, p.record.clone(), p.durability));
-            let Some((next, record, durability)) = next else {
-                return Err(self.fail_now(format!("commit {lsn} has an LSN but is not in the queue")));
-            };
-            if let Err(e) = applier.apply(&self.pool, &self.names, next, &record) {
-                return Err(self.fail_now(format!("applying commit {next} failed: {e}")));
+            match self.apply_next(applier, next, lsn) {
+                Ok(following) => next = following,
+                // An error of one behind is told to whoever made it.
+                Err(e) => return if applier.applied >= lsn { Ok(()) } else { Err(e) },
             }
-            let early = self.options.fault.is(Fault::ShowEarly);
-            self.visible.applied(next, durability == Durability::Immediate && !early);
-            self.order.lock().applied(&self.versions.slots, next, self.trim_at(next));
         }
-        Ok(())
+    }
+
+    /// Applies the first commit of the queue, on the way to the one at `lsn`, and gives the one that is first then.
+    fn apply_next(&self, applier: &mut Applier, next: Option<Pending>, lsn: u64) -> Result<Option<Pending>> {
+        if self.health.failed() {
+            return Err(Error::OutcomeUnknown { cause: self.health.cause() });
+        }
+        let Some(next) = next else {
+            return Err(self.fail_now(format!("commit {lsn} has an LSN but is not in the queue")));
+        };
+        if let Err(e) = applier.apply(&self.pool, &self.names, next.lsn, &next.record, next.hint) {
+            return Err(self.fail_now(format!("applying commit {} failed: {e}", next.lsn)));
+        }
+        let early = self.options.fault.is(Fault::ShowEarly);
+        self.visible.applied(next.lsn, next.durability == Durability::Immediate && !early);
+        let mut order = self.order.lock();
+        order.applied(&self.versions.slots, next.lsn, self.trim_at(next.lsn));
+        Ok(order.first().cloned())
     }
 
     /// Up to where the list of recent commits may be trimmed, at most.

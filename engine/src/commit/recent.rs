@@ -16,6 +16,7 @@ use crate::btree::TreeId;
 use crate::options::Durability;
 use crate::txn::Footprint;
 use crate::versions::slots::{Kind, Slots};
+use ashlar_bufferpool::PageId;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -43,12 +44,14 @@ pub(crate) struct Order {
 }
 
 /// A commit that has its LSN.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) lsn: u64,
     /// The log flush in which its record begins.
     pub(crate) flush_start: u64,
     pub(crate) record: Arc<[u8]>,
+    /// Where its first write may go.
+    pub(crate) hint: Option<PageId>,
     pub(crate) durability: Durability,
 }
 
@@ -75,12 +78,6 @@ impl Order {
     /// LSN of the newest commit that is not yet applied.
     pub(super) fn last_unapplied(&self) -> Option<u64> {
         self.first().and(self.commits.back()).map(|p| p.lsn)
-    }
-
-    /// LSN of the `n`th commit that is not yet applied, or of the last where they are fewer.
-    pub(super) fn nth_unapplied(&self, n: usize) -> Option<u64> {
-        self.first()?;
-        self.commits.get(self.applied + n - 1).or(self.commits.back()).map(|p| p.lsn)
     }
 
     /// Whether nothing may be written any more to one of these trees.

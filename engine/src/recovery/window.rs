@@ -118,7 +118,7 @@ fn apply_points(
             for point in some {
                 operations.push(record::one(&bodies[point.at..], lsn)?);
             }
-            applier.apply_points(pool, lsn, some[0].tree, &operations)?;
+            applier.apply_points(pool, lsn, some[0].tree, &operations, None)?;
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::Durability;
+use ashlar_bufferpool::PageId;
 use ashlar_disk::sync;
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl Transaction {
         let changed: Vec<&Space> = self.writes.spaces.iter().filter(|space| space.is_changed() && !space.dropped).collect();
         let writes: Vec<(TreeId, WriteRef<'_>)> = changed.iter().flat_map(|space| writes_of(space)).collect();
         let (mut blobs, references) = batch::write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
-        self.bring_in(shared, &changed)?;
+        let hint = self.bring_in(shared, &changed)?;
         let mut operations = self.whole_operations();
         let points = writes.iter().zip(&references).map(|((tree, write), blob)| batch::operation(*tree, *write, blob.clone()));
         operations.extend(points);
@@ -119,6 +120,7 @@ impl Transaction {
         let born = self.announce(shared);
         let prepared = Prepared {
             record,
+            hint,
             touches: &touches,
             drops: &drops,
             pages,
@@ -224,8 +226,9 @@ impl Transaction {
         footprint
     }
 
-    /// Brings in the leaves that the writes will change, and measures what removing ranges keeps in memory.
-    fn bring_in(&self, shared: &Shared, changed: &[&Space]) -> Result<()> {
+    /// Brings in the leaves that the writes will change, and measures what removing ranges keeps in memory. Gives the leaf of a write
+    /// that is alone, as a hint.
+    fn bring_in(&self, shared: &Shared, changed: &[&Space]) -> Result<Option<PageId>> {
         let mut prefetch = Prefetch::default();
         for space in changed.iter().filter(|space| space.base == Some(space.target)) {
             let tree = self.view.tree(&space.state)?;

@@ -37,7 +37,7 @@ use ashlar_bufferpool::PageId;
 use crossbeam::epoch;
 use list::{Entry, List};
 use slots::Slots;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -138,6 +138,8 @@ pub(crate) struct Writer {
     since_pruned: usize,
     /// After so many it is time to.
     prune_every: usize,
+    /// Memory for the lists that a look finds something in.
+    old: Vec<u32>,
 }
 
 /// After so many new entries it is time to look at what may go.
@@ -151,7 +153,16 @@ impl Writer {
         let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
         let versions = Arc::new(Versions { lists, slots: Slots::new(fault), bytes, entries, limit });
         let (added, retired, sparse) = Default::default();
-        Writer { versions, added, retired, sparse, pruned_to: applied, since_pruned: 0, prune_every: PRUNE_EVERY }
+        Writer {
+            versions,
+            added,
+            retired,
+            sparse,
+            pruned_to: applied,
+            since_pruned: 0,
+            prune_every: PRUNE_EVERY,
+            old: Vec::new(),
+        }
     }
 
     /// The same, pruned after so many new entries; `None`: as many as is good.
@@ -234,21 +245,23 @@ impl Writer {
 
     fn cut(&mut self) {
         let horizon = self.pruned_to;
-        let mut old = BTreeSet::new();
-        let mut count = 0;
+        let (mut old, mut count) = (std::mem::take(&mut self.old), 0);
         // Entries that moved with their keys stand among newer ones; they go with those at the latest.
         while let Some(&(lsn, list)) = self.added.front()
             && lsn <= horizon
         {
             self.added.pop_front();
-            old.insert(list);
+            old.push(list);
             count += 1;
         }
         if old.is_empty() {
             return;
         }
+        old.sort_unstable();
+        old.dedup();
         let guard = epoch::pin();
-        let freed: u64 = old.into_iter().map(|list| self.versions.lists[list as usize].cut(horizon, &guard)).sum();
+        let freed: u64 = old.drain(..).map(|list| self.versions.lists[list as usize].cut(horizon, &guard)).sum();
+        self.old = old;
         self.versions.bytes.fetch_sub(freed, Relaxed);
         self.versions.entries.fetch_sub(count, Relaxed);
     }

@@ -36,7 +36,7 @@ impl Engine {
         {
             let mut order = self.order.lock();
             let record = std::sync::Arc::from([0; 8].as_slice());
-            order.0.enter(Pending { lsn, flush_start: 0, record, durability: Durability::Immediate }, &[]);
+            order.0.enter(Pending { lsn, flush_start: 0, record, hint: None, durability: Durability::Immediate }, &[]);
             order.1 = lsn;
         }
         self.applied.store(lsn, Release);
