@@ -115,7 +115,7 @@ impl GetFuture {
                 }
             }
             let page = match view.look(tree, &self.key, Value::copy_of) {
-                Ok(found) => {
+                Ok((found, _)) => {
                     return match view.checked(Ok(found)) {
                         Ok(None) => Looked::Answer(Ok(None)),
                         Ok(Some(Stored::Inline(value))) => Looked::Answer(Ok(Some(value))),

@@ -15,6 +15,9 @@ const WINDOW: usize = 64;
 /// Pages that are asked for with one submission: the device begins with these while the next keys are looked up.
 const ASKED_AT_ONCE: usize = 8;
 
+/// So many keys ahead of the one that is looked up, the memory of what is in the cache is fetched.
+const FETCHED_AHEAD: usize = 4;
+
 /// Reads `keys` under a view, and gives of each what it holds and the LSN of its leaf: a sliding window of look-ups, each of which asks
 /// for the page that it misses and is tried again when that has come. Waiting for the oldest only, never for all: what is read behind it
 /// goes on meanwhile.
@@ -23,11 +26,12 @@ pub(crate) fn get_many<K: AsRef<[u8]>, H: Borrow<Shared>>(
     tree: Tree,
     keys: &[K],
 ) -> Result<Vec<(Option<Value>, u64)>> {
-    let mut reads = Reads { view, tree, keys, out: Vec::new(), waiting: VecDeque::new(), asked: Vec::new() };
+    let mut reads = Reads { view, tree, keys, out: Vec::new(), waiting: VecDeque::new(), asked: Vec::new(), fetched: 0 };
     reads.out.resize_with(keys.len(), || (None, 0));
     let mut next = 0;
     loop {
         while next < keys.len() && reads.waiting.len() < WINDOW {
+            reads.fetch_to(next + FETCHED_AHEAD);
             reads.look(next)?;
             next += 1;
             if reads.asked.len() == ASKED_AT_ONCE {
@@ -51,6 +55,8 @@ struct Reads<'a, K, H: Borrow<Shared>> {
     waiting: VecDeque<(usize, PageId)>,
     /// Pages to be asked for, all at once.
     asked: Vec<PageId>,
+    /// The first key whose leaf has not been fetched.
+    fetched: usize,
 }
 
 impl<K: AsRef<[u8]>, H: Borrow<Shared>> Reads<'_, K, H> {
@@ -77,13 +83,28 @@ impl<K: AsRef<[u8]>, H: Borrow<Shared>> Reads<'_, K, H> {
 
     /// Completes a look-up, or notes for which page it waits.
     fn look(&mut self, index: usize) -> Result<()> {
-        match self.tree.get(self.view.pool(), self.keys[index].as_ref(), |_| ()) {
+        let key = self.keys[index].as_ref();
+        match self.view.look(self.tree, key, Value::copy_of) {
+            Ok((stored, leaf_lsn)) => {
+                self.view.check()?;
+                self.out[index] = (self.view.value_of(stored, key)?, leaf_lsn);
+                Ok(())
+            }
             Err(Stop::Missing(page)) => {
                 self.asked.push(page);
                 self.waiting.push_back((index, page));
                 Ok(())
             }
-            _ => self.read(index),
+            // Told as every read tells it.
+            Err(Stop::Corrupt(_)) => self.read(index),
+        }
+    }
+
+    /// Has the processor fetch the leaves of the keys below `end`, as far as they are in memory: the misses of several look-ups at once.
+    fn fetch_to(&mut self, end: usize) {
+        while self.fetched < end.min(self.keys.len()) {
+            self.tree.hint(self.view.pool(), self.keys[self.fetched].as_ref());
+            self.fetched += 1;
         }
     }
 

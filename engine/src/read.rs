@@ -133,12 +133,16 @@ impl<H: Borrow<Shared>> View<H> {
     pub(crate) fn get(&self, tree: Tree, key: &[u8], inline: impl FnMut(&[u8]) -> Value) -> Result<(Option<Value>, u64)> {
         let found = self.stored(tree, key, inline);
         let (stored, leaf_lsn) = self.checked(found)?;
-        let value = match stored {
+        Ok((self.value_of(stored, key)?, leaf_lsn))
+    }
+
+    /// The value that was found to stand for `key`, fetched if it stands elsewhere.
+    pub(crate) fn value_of(&self, stored: Option<Stored>, key: &[u8]) -> Result<Option<Value>> {
+        Ok(match stored {
             None => None,
             Some(Stored::Inline(value)) => Some(value),
             Some(Stored::Elsewhere { kind, bytes }) => Some(self.fetch(kind, &bytes, key)?),
-        };
-        Ok((value, leaf_lsn))
+        })
     }
 
     /// What stands for `key` in `tree`.
@@ -154,14 +158,14 @@ impl<H: Borrow<Shared>> View<H> {
         Ok((stored.is_some(), leaf_lsn))
     }
 
-    /// What stands for `key`, looked up without waiting.
+    /// What stands for `key`, and the LSN of its leaf, looked up without waiting.
     pub(crate) fn look(
         &self,
         tree: Tree,
         key: &[u8],
         mut inline: impl FnMut(&[u8]) -> Value,
-    ) -> std::result::Result<Option<Stored>, Stop> {
-        tree.get(self.pool(), key, |found| self.use_found(key, found, &mut inline))
+    ) -> std::result::Result<(Option<Stored>, u64), Stop> {
+        tree.get(self.pool(), key, |found| (self.use_found(key, found, &mut inline), found.lsn))
     }
 
     /// What stands for `key`, and the LSN of its leaf.

@@ -116,6 +116,7 @@ impl Tree {
             };
         }
         pause();
+        pool.fetch(turn.child);
         match pool.shared(turn.child) {
             Ok(leaf) if above.validate() => check_leaf(leaf).map(Some),
             Ok(_) => Ok(None),
