@@ -1,7 +1,8 @@
 //! The commit pipeline: log order = LSN order = apply order = order of visibility.
 //!
-//! 1. *Prepare*, no lock: the record is encoded; log room and disk room are reserved; missing leaves are brought in; what the
-//!    transaction has read is validated against the commits so far. Errors end the commit here, cleanly.
+//! 1. *Prepare*, no lock: the record is encoded; log room and disk room are reserved; missing leaves are brought in, and the leaf
+//!    of a single write is looked up, so that applying it seldom goes down the tree again; what the transaction has read is validated
+//!    against the commits so far. Errors end the commit here, cleanly.
 //! 2. *Commit lock* ([`Order`]): validation against the commits that came since; the record is handed to the log, which gives it its
 //!    LSN, and entered in the list of recent commits. Memory only; nothing here waits or fails. From here on the commit belongs to
 //!    the database.
