@@ -41,12 +41,16 @@ const MAIN: QueueId = QueueId::new(2);
 /// One frame in so many is for pages on probation.
 const PROBATION_SHARE: usize = 10;
 
+/// As many ids are remembered as there are frames, divided by this. More are no help where choices are skewed: a page that comes back
+/// only after that long has proved nothing (`docs/performance.md`, *Eviction*).
+const REMEMBERED_SHARE: usize = 4;
+
 impl Policy {
     /// Empty queues for a pool of `frames`.
     pub(crate) fn new(frames: u32) -> Policy {
         let frames = frames as usize;
         let probation_max = (frames / PROBATION_SHARE).max(1);
-        Policy { lists: Lists::new(), ghost: Ghost::new(frames / 2), window_max: probation_max / 2, probation_max }
+        Policy { lists: Lists::new(), ghost: Ghost::new(frames / REMEMBERED_SHARE), window_max: probation_max / 2, probation_max }
     }
 
     /// A page became resident in `frame`. `take_mark` tells of a frame whether it was touched, and forgets it.
