@@ -9,6 +9,7 @@ pub mod plot;
 pub mod ratio;
 pub mod records;
 pub mod table;
+pub mod targets;
 
 use crate::engine::Spec;
 use crate::row::Row;

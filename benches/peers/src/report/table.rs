@@ -3,7 +3,8 @@
 use super::plot::Drawn;
 use super::ratio::{best_peer, median, of_device};
 use super::records::{Place, Records, Runs};
-use super::{bytes, count, time};
+use super::{bytes, count, targets, time};
+use crate::engines::OURS;
 use crate::row::{Loaded, Profile, Row};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,6 +22,8 @@ pub fn report(records: &Records, drawn: &Drawn) -> String {
         if !places.is_empty() {
             circumstances(&mut text, records, profile);
             overview(&mut text, records, &places);
+            targets::table(&mut text, records, profile);
+            pauses(&mut text, records, &places);
             devices(&mut text, records, profile);
         }
     }
@@ -76,6 +79,21 @@ fn overview(text: &mut String, records: &Records, places: &[&Place]) {
         let device = of_device(records, place).map_or(String::new(), |(_, ratio)| format!("{ratio:.2}"));
         let unit = place.1.figure().unit();
         let _ = writeln!(text, "| {} | {unit} | {} | {best} | {device} |", name(place), cells.join(" | "));
+    }
+    text.push('\n');
+}
+
+/// How long ours made somebody wait.
+fn pauses(text: &mut String, records: &Records, places: &[&Place]) {
+    text.push_str(
+        "How long an operation of Ashlar's took, and the longest time in which none ended (the longest of the repeats):\n\n",
+    );
+    text.push_str("| | p50 | p99 | p99.9 | longest pause |\n| --- | --- | --- | --- | --- |\n");
+    for place in places {
+        let Some(runs) = records.runs[place].get(OURS) else { continue };
+        let Some(row) = runs.median_row() else { continue };
+        let latencies = [row.latency.p50, row.latency.p99, row.latency.p999, longest(runs)].map(time);
+        let _ = writeln!(text, "| {} | {} |", name(place), latencies.join(" | "));
     }
     text.push('\n');
 }
@@ -171,7 +189,6 @@ fn longest(runs: &Runs) -> u64 {
 mod tests {
     use super::super::ratio::tests::row;
     use super::*;
-    use crate::engines::OURS;
     use crate::workload::Workload;
 
     #[test]
