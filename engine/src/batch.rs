@@ -24,20 +24,41 @@ pub(crate) const RANGE_PAGES: u64 = 48;
 #[derive(Debug)]
 pub struct Batch {
     database: Database,
-    writes: Vec<(Arc<KeyspaceState>, Write)>,
-    bytes: u64,
+    /// Those that are written to: one for each stretch of writes to the same.
+    keyspaces: Vec<Arc<KeyspaceState>>,
+    writes: Vec<Write>,
+    /// Keys and values, one behind the other: no memory of its own for each write.
+    bytes: Vec<u8>,
+    /// What all of it takes, about.
+    size: u64,
 }
 
 #[derive(Debug)]
-enum Write {
-    Put(Box<[u8]>, Box<[u8]>),
-    Delete(Box<[u8]>),
-    DeleteRange(Bound<Box<[u8]>>, Bound<Box<[u8]>>),
+struct Write {
+    /// Which of the batch's keyspaces.
+    keyspace: usize,
+    what: What,
+}
+
+/// Keys and values stand in the batch's bytes.
+#[derive(Debug)]
+enum What {
+    /// The value stands right behind the key.
+    Put {
+        at: usize,
+        key_len: u32,
+        value_len: usize,
+    },
+    Delete {
+        at: usize,
+        key_len: u32,
+    },
+    DeleteRange(Box<(Bound<Vec<u8>>, Bound<Vec<u8>>)>),
 }
 
 impl Batch {
     pub(crate) fn new(database: Database) -> Batch {
-        Batch { database, writes: Vec::new(), bytes: 0 }
+        Batch { database, keyspaces: Vec::new(), writes: Vec::new(), bytes: Vec::new(), size: 0 }
     }
 
     /// Puts `value` under `key`.
@@ -47,7 +68,11 @@ impl Batch {
     pub fn insert(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         keyspace.check_key(key)?;
-        self.add(keyspace, key.len() + value.len(), Write::Put(key.into(), value.into()))
+        let what = What::Put { at: self.bytes.len(), key_len: key.len() as u32, value_len: value.len() };
+        self.add(keyspace, key.len() + value.len(), what)?;
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        Ok(())
     }
 
     /// Removes `key`, if it is there.
@@ -57,7 +82,9 @@ impl Batch {
     pub fn remove(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
         let key = key.as_ref();
         keyspace.check_key(key)?;
-        self.add(keyspace, key.len(), Write::Delete(key.into()))
+        self.add(keyspace, key.len(), What::Delete { at: self.bytes.len(), key_len: key.len() as u32 })?;
+        self.bytes.extend_from_slice(key);
+        Ok(())
     }
 
     /// Removes all keys in a range.
@@ -65,18 +92,21 @@ impl Batch {
     /// # Errors
     /// As [`Batch::insert`].
     pub fn remove_range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl std::ops::RangeBounds<K>) -> Result<()> {
-        let own = |bound: Bound<&K>| bound.map(|k| Box::from(k.as_ref()));
+        let own = |bound: Bound<&K>| bound.map(|k| k.as_ref().to_vec());
         let (from, to) = (own(range.start_bound()), own(range.end_bound()));
-        self.add(keyspace, 64, Write::DeleteRange(from, to))
+        self.add(keyspace, 64, What::DeleteRange(Box::new((from, to))))
     }
 
-    fn add(&mut self, keyspace: &Keyspace, bytes: usize, write: Write) -> Result<()> {
-        let (needed, max) = (self.bytes + bytes as u64 + 32, self.database.shared().options.transaction_limit);
+    fn add(&mut self, keyspace: &Keyspace, bytes: usize, what: What) -> Result<()> {
+        let (needed, max) = (self.size + bytes as u64 + 32, self.database.shared().options.transaction_limit);
         if needed > max {
             return Err(Error::TransactionTooLarge { what: "memory", needed, max });
         }
-        self.bytes = needed;
-        self.writes.push((keyspace.state().clone(), write));
+        self.size = needed;
+        if self.keyspaces.last().is_none_or(|last| !Arc::ptr_eq(last, keyspace.state())) {
+            self.keyspaces.push(keyspace.state().clone());
+        }
+        self.writes.push(Write { keyspace: self.keyspaces.len() - 1, what });
         Ok(())
     }
 
@@ -110,18 +140,22 @@ impl Batch {
             return Ok(());
         }
         let shared = self.database.shared();
-        let writes: Vec<KeyspaceWrite<'_>> = self.writes.iter().map(|(k, w)| (&**k, w.borrow())).collect();
+        let writes: Vec<KeyspaceWrite<'_>> = self.writes.iter().map(|write| self.borrow(write)).collect();
         commit_writes(shared, &effective(shared, writes)?, durability)
     }
-}
 
-impl Write {
-    fn borrow(&self) -> WriteRef<'_> {
-        match self {
-            Write::Put(key, value) => WriteRef::Put(key, value),
-            Write::Delete(key) => WriteRef::Delete(key),
-            Write::DeleteRange(from, to) => WriteRef::DeleteRange(from.as_ref().map(|k| &**k), to.as_ref().map(|k| &**k)),
-        }
+    fn borrow<'a>(&'a self, Write { keyspace, what }: &'a Write) -> KeyspaceWrite<'a> {
+        let write = match *what {
+            What::Put { at, key_len, value_len } => {
+                let (key, rest) = self.bytes[at..].split_at(key_len as usize);
+                WriteRef::Put(key, &rest[..value_len])
+            }
+            What::Delete { at, key_len } => WriteRef::Delete(&self.bytes[at..][..key_len as usize]),
+            What::DeleteRange(ref bounds) => {
+                WriteRef::DeleteRange(bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice))
+            }
+        };
+        (&self.keyspaces[*keyspace], write)
     }
 }
 
