@@ -53,7 +53,7 @@ enum What {
         at: usize,
         key_len: u32,
     },
-    DeleteRange(Box<(Bound<Vec<u8>>, Bound<Vec<u8>>)>),
+    DeleteRange(Box<[Bound<Vec<u8>>; 2]>),
 }
 
 impl Batch {
@@ -94,7 +94,7 @@ impl Batch {
     pub fn remove_range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl std::ops::RangeBounds<K>) -> Result<()> {
         let own = |bound: Bound<&K>| bound.map(|k| k.as_ref().to_vec());
         let (from, to) = (own(range.start_bound()), own(range.end_bound()));
-        self.add(keyspace, 64, What::DeleteRange(Box::new((from, to))))
+        self.add(keyspace, 64, What::DeleteRange(Box::new([from, to])))
     }
 
     fn add(&mut self, keyspace: &Keyspace, bytes: usize, what: What) -> Result<()> {
@@ -152,7 +152,8 @@ impl Batch {
             }
             What::Delete { at, key_len } => WriteRef::Delete(&self.bytes[at..][..key_len as usize]),
             What::DeleteRange(ref bounds) => {
-                WriteRef::DeleteRange(bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice))
+                let [from, to] = bounds.each_ref().map(|bound| bound.as_ref().map(Vec::as_slice));
+                WriteRef::DeleteRange(from, to)
             }
         };
         (&self.keyspaces[*keyspace], write)
