@@ -40,6 +40,7 @@ mod error;
 mod image;
 mod join;
 mod layout;
+mod leaves;
 mod node;
 mod read;
 mod remove;
