@@ -25,6 +25,9 @@ use ashlar_wal::{LentRecord, LogScan, LogStart, Lsn, Met, Source};
 /// Bytes of records in a part.
 const PART: usize = 1 << 20;
 
+/// Memory for pages that is taken while the log is read, in bytes, at most.
+const TAKEN_MAX: usize = 64 << 20;
+
 /// What the way to the log's end has shown of the commits beyond the checkpoint.
 pub(super) struct Gathered {
     background: Background,
@@ -159,8 +162,9 @@ impl Gathered {
             }
             Ok(())
         };
-        // Each operation needs a leaf, which is there already, or hardly more.
-        let idle = || pool.take_memory(points.get().min(pages) as usize);
+        // Each operation needs a leaf at most, which is there already, or is one of few new ones. That many may be on the same leaves is
+        // not known yet: hence a bound.
+        let idle = || pool.take_memory((points.get().min(pages) as usize).min(TAKEN_MAX / pool.page_size()));
         let (scan, outcome, rest) = beside(gathered.background, usize::MAX, read, take, idle)?;
         let scan = scan.map_err(super::wal_error)?;
         outcome?;
