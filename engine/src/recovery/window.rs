@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. The points of each part are sorted as it comes, while others are still being read; when the window is applied, what is sorted by
 //!    parts is merged.
-//! 2. Of one key the operations stay in the order of the log. Nothing passes a [`Step`](super::part::Step).
+//! 2. Of one key the operations stay in the order of the log. Nothing passes a [`Step`].
 
 use super::part::{Part, Point, Step};
 use super::replay::promise;
