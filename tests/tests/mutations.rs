@@ -10,7 +10,7 @@ use ashlar_tests::number;
 
 /// The mistake is noticed within the bound; the history that notices it does so every time.
 fn is_noticed(name: &str) {
-    let bound = number("ASHLAR_MUTATION_HISTORIES", 8000);
+    let bound = number("ASHLAR_MUTATION_HISTORIES", 30_000);
     let noticed = Mutation::named(name).run(bound).expect("the mistake went unnoticed");
     println!("{name} is noticed by seed {}: {:.600}", noticed.seed, noticed.failure);
 }
