@@ -25,7 +25,11 @@ pub(crate) struct Fresh {
 impl Fresh {
     /// The bytes to take next where those of the first `used` are in use, of `whole`; `None`: enough are taken.
     fn next(&self, used: usize, whole: usize) -> Option<(usize, usize)> {
-        let wanted = (used + (used / 4).clamp(STEP, AHEAD_MAX)).min(whole);
+        self.next_below(used, (used + (used / 4).clamp(STEP, AHEAD_MAX)).min(whole), whole)
+    }
+
+    /// The bytes to take next where the first `wanted` are needed.
+    fn next_below(&self, used: usize, wanted: usize, whole: usize) -> Option<(usize, usize)> {
         let from = self.taken.load(Relaxed).max(used / STEP * STEP);
         (from < wanted).then(|| (from, (from + STEP).min(whole)))
     }
@@ -34,16 +38,26 @@ impl Fresh {
 impl<S: PageStore> Core<S> {
     /// Takes some memory for frames that will be used next. True while there is more to take.
     pub(crate) fn populate_ahead(&self) -> bool {
+        self.populate(|used, whole| if used == 0 { None } else { self.fresh.next(used, whole) })
+    }
+
+    /// Takes some of the memory of the first `frames` frames. True while there is more to take.
+    pub(crate) fn populate_first(&self, frames: usize) -> bool {
+        let wanted = frames.min(self.frames.count() as usize) * self.frames.page_size();
+        self.populate(|used, whole| self.fresh.next_below(used, wanted, whole))
+    }
+
+    fn populate(&self, next: impl Fn(usize, usize) -> Option<(usize, usize)>) -> bool {
         let page_size = self.frames.page_size();
         let (used, whole) = (self.free.used() as usize * page_size, self.frames.count() as usize * page_size);
-        if used == 0 || whole < 4 * STEP {
+        if whole < 4 * STEP {
             return false;
         }
-        let Some((from, to)) = self.fresh.next(used, whole) else { return false };
+        let Some((from, to)) = next(used, whole) else { return false };
         // Whoever uses the frames gets their memory, or learns why not.
         let taken = if self.frames.populate(from, to) { to } else { usize::MAX };
         self.fresh.taken.store(taken, Relaxed);
-        self.fresh.next(used, whole).is_some()
+        next(used, whole).is_some()
     }
 }
 
@@ -71,6 +85,9 @@ mod tests {
         assert!((25 << 20..28 << 20).contains(&ahead(100 << 20)), "frames that were used meanwhile are passed over");
         assert!((AHEAD_MAX..AHEAD_MAX + STEP).contains(&ahead(800 << 20)));
         assert_eq!(ahead((1 << 30) - 8192), 8192, "the last frames");
+        fresh.taken.store(0, Relaxed);
+        assert_eq!(fresh.next_below(0, 1, whole), Some((0, STEP)), "what is known to be needed");
+        assert_eq!(fresh.next_below(5 * STEP, STEP, whole), None, "what is in use already");
         fresh.taken.store(usize::MAX, Relaxed);
         assert_eq!(fresh.next(8192, whole), None, "a kernel that can't is not asked again");
     }

@@ -309,6 +309,12 @@ impl<S: PageStore> Pool<S> {
         self.core.merge_epoch(last);
     }
 
+    /// Takes from the kernel some of the memory of as many frames, where they are soon needed: whoever touches it first waits for that. Gives
+    /// whether there is more to take.
+    pub fn take_memory(&self, frames: usize) -> bool {
+        self.core.populate_first(frames)
+    }
+
     /// One step of background eviction and write-back. Gives whether there is more to do at once. Called with nothing latched.
     pub fn maintain(&self) -> bool {
         self.core.maintain()

@@ -66,7 +66,7 @@ pub struct Options {
     pub(crate) trim_every: Option<usize>,
     pub(crate) prune_every: Option<usize>,
     pub(crate) blob_threshold: usize,
-    pub(crate) recovery_window: usize,
+    pub(crate) recovery_window: Option<usize>,
     pub(crate) transaction_limit: u64,
     pub(crate) versions_limit: Option<u64>,
     pub(crate) file_system: Option<Arc<dyn Fs>>,
@@ -97,7 +97,7 @@ impl Default for Options {
             trim_every: None,
             prune_every: None,
             blob_threshold: 64 << 10,
-            recovery_window: 32 << 20,
+            recovery_window: None,
             transaction_limit: 1 << 30,
             versions_limit: None,
             file_system: None,
@@ -223,9 +223,10 @@ impl Options {
         self
     }
 
-    /// Bytes of log that recovery gathers before it applies them in key order. Default: 32 MiB.
+    /// Bytes of log that recovery gathers before it applies them in key order; half as many more may be read ahead of that. Default: a
+    /// quarter of the cache, but 32 MiB at least and 256 MiB at most.
     pub fn recovery_window(mut self, bytes: usize) -> Options {
-        self.recovery_window = bytes;
+        self.recovery_window = Some(bytes);
         self
     }
 

@@ -2,24 +2,28 @@
 //!
 //! 1. The lock. `data`, every log segment and both directories are synced before they are read: what a killed process wrote may
 //!    still be only in the device's cache, and is about to be built upon.
-//! 2. The superblock is chosen and checked. For writing: one of our own is written, incarnation raised, before anything else.
-//! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)); what valid records beyond
-//!    A name (blobs) is marked used before anything is allocated.
-//! 4. The commits beyond A are applied, from C on, in windows that fit memory, in key order ([`replay`]). A page that can't be
-//!    read ends an open for writing with that page's error, and nothing that a later open needs has been changed.
-//! 5. Open for business.
+//! 2. The superblock is chosen and checked.
+//! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)).
+//! 4. For writing: a superblock of our own is written, incarnation raised, before anything else.
+//! 5. What valid records beyond A name (blobs) is marked used before anything is allocated. The commits beyond A are applied, from C on,
+//!    in windows that fit memory, in key order ([`replay`]). A page that can't be read ends an open for writing with that page's error, and
+//!    nothing that a later open needs has been changed.
+//! 6. Open for business.
 //!
 //! Invariant: recovery interrupted at any point, any number of times, ends in the same state. Until its first checkpoint is durable
 //! it overwrites nothing that the last one or the log refers to.
 
 mod create;
+mod handover;
+mod log;
+mod part;
 mod replay;
 mod window;
 
 use crate::background::BackgroundState;
 use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::{self, CATALOG_TREE, Entry, FIRST_TREE};
-use crate::checkpoint::{CheckpointState, log_limit};
+use crate::checkpoint::CheckpointState;
 use crate::commit::Order;
 use crate::commit::apply::{Applier, Names, new_tree};
 use crate::commit::visibility::Visibility;
@@ -36,9 +40,10 @@ use ashlar_bufferpool::{PageId, Pool, PoolError, PoolOptions};
 use ashlar_disk::fork_guard::Owner;
 use ashlar_disk::real::{RealFs, RealOptions};
 use ashlar_disk::sync::Mutex;
-use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, IoMode, LockMode, OpenHow, Queue, Spares, SyncKind, SyncOnce};
-use ashlar_wal::{LogScan, LogStart, Lsn, Wal, WalOptions};
-use replay::Gathered;
+use ashlar_disk::{Access, BLOCK_SIZE_MIN, BlockSize, File, Fs, LockMode, OpenHow, Queue, Spares, SyncKind, SyncOnce};
+use ashlar_wal::Wal;
+use log::LogFiles;
+pub(crate) use log::{log_start, scan_log, wal_dir, wal_error, wal_options};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -119,13 +124,12 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         ashlar_wal::sync_log(&files.fs, &log.dir, &log.options).map_err(wal_error)?;
     }
     let queue = files.fs.queue(options.queue_kind, options.queue_depth)?;
-    let mut gathered = Gathered::new(chosen.superblock.last_commit, &options);
-    let scan = log.read(&files.fs, &queue, &chosen.superblock, &mut gathered)?;
-    let placed = gathered.placed()?;
-    let (superblock, superblocks) = own_superblock(&files, &chosen, &options)?;
-    let store = open_store(&files, queue, &superblock, &options)?;
-    store.reserve_logged(&placed)?;
+    let own = own_fields(&chosen.superblock, &options);
+    let store = open_store(&files, queue.clone(), &own, &options)?;
     let pool = open_pool(&files, store, &options)?;
+    let (scan, mut gathered) = log.read(&files.fs, queue, &chosen.superblock, &options, &pool)?;
+    let (superblock, superblocks) = own_superblock(&files, &chosen, own, &options)?;
+    pool.store().reserve_logged(&gathered.placed())?;
     let log = match &superblocks {
         Some(_) => Some(Wal::open(&files.fs, &log.dir, log.options, scan.tail(), superblock.incarnation).map_err(wal_error)?),
         None => None,
@@ -189,91 +193,32 @@ fn reopen_by_block(files: Files, superblock: &Superblock, options: &Options) -> 
     Ok(Files { data, ..files })
 }
 
-/// Where the log is and how it is read.
-struct LogFiles {
-    dir: PathBuf,
-    options: WalOptions,
-}
-
-impl LogFiles {
-    fn new(files: &Files, superblock: &Superblock, options: &Options) -> LogFiles {
-        let dir = wal_dir(&files.dir, &superblock.wal_dir);
-        let data = files.data.len().unwrap_or(0);
-        let log_options = wal_options(superblock, options.io_mode, log_limit(options, superblock.segment_size, data));
-        #[cfg(feature = "faults")]
-        let log_options = WalOptions { mistake: mistake_of_log(options.fault), ..log_options };
-        LogFiles { dir, options: log_options }
-    }
-
-    /// Finds the log's end, by reads through `queue`, and gathers what it meets.
-    fn read(
-        &self,
-        fs: &Arc<dyn Fs>,
-        queue: &Arc<dyn Queue>,
-        superblock: &Superblock,
-        gathered: &mut Gathered,
-    ) -> Result<LogScan> {
-        let start = log_start(superblock);
-        let scan = if superblock.clean {
-            ashlar_wal::read_closed_log(fs, &self.dir, &self.options, &start)
-        } else {
-            let source = ashlar_wal::Source::new(fs, &self.dir, &self.options).ahead_by(queue.clone());
-            source.read(&start, |record| gathered.note(record))
-        };
-        scan.map_err(wal_error)
-    }
-}
-
-pub(crate) fn log_start(superblock: &Superblock) -> LogStart {
-    LogStart {
-        c: Lsn(superblock.replay_from),
-        incarnation_at_c: superblock.incarnation_at_replay,
-        newest_incarnation: superblock.incarnation,
-        durable: Lsn(superblock.last_commit),
-    }
-}
-
-/// The log's directory: as the superblock names it, relative to the database's own.
-pub(crate) fn wal_dir(dir: &Path, named: &str) -> PathBuf {
-    dir.join(if named.is_empty() { "wal" } else { named })
-}
-
-pub(crate) fn wal_options(superblock: &Superblock, mode: IoMode, log_limit: u64) -> WalOptions {
-    WalOptions {
-        segment_size: superblock.segment_size,
-        block: superblock.block_size,
-        mode,
-        log_limit,
-        ..WalOptions::new(superblock.uuid)
-    }
-}
-
-/// A log's error as the engine's.
-pub(crate) fn wal_error(e: ashlar_wal::Error) -> Error {
-    match e {
-        ashlar_wal::Error::Disk(disk) => disk.into(),
-        ashlar_wal::Error::RecordTooLarge { size, max } => Error::TransactionTooLarge { what: "log", needed: size, max },
-        ashlar_wal::Error::UnknownVersion { found, known, .. } => {
-            Error::UnknownFormat { found: u32::from(found), features: 0, known: u32::from(known) }
-        }
-        other => Error::WalCorrupted { detail: other.to_string() },
-    }
-}
-
-/// Step 2: for writing, a superblock of our own, incarnation raised, to the slot that was not chosen. So no half-written slot
-/// outlives the open that finds it, and no flush of an earlier open is taken for one of ours.
-fn own_superblock(files: &Files, chosen: &Chosen, options: &Options) -> Result<(Superblock, Option<Superblocks>)> {
+/// What a superblock of our own says: the checkpoint that was chosen, number and incarnation raised. For reading only, that one itself.
+fn own_fields(chosen: &Superblock, options: &Options) -> Superblock {
     if options.read_only {
-        return Ok((chosen.superblock.clone(), None));
+        return chosen.clone();
+    }
+    Superblock {
+        number: chosen.number + 1,
+        incarnation: chosen.incarnation + 1,
+        // Before anything is appended (see `clean`).
+        clean: chosen.clean && options.fault.is(Fault::CleanMarkStays),
+        ..chosen.clone()
+    }
+}
+
+/// Step 4: for writing, a superblock of our own, incarnation raised, to the slot that was not chosen. So no half-written slot
+/// outlives the open that finds it, and no flush of an earlier open is taken for one of ours.
+fn own_superblock(
+    files: &Files,
+    chosen: &Chosen,
+    own: Superblock,
+    options: &Options,
+) -> Result<(Superblock, Option<Superblocks>)> {
+    if options.read_only {
+        return Ok((own, None));
     }
     let mut superblocks = Superblocks::mend(files.data.clone(), chosen)?.making(options.fault);
-    let own = Superblock {
-        number: chosen.superblock.number + 1,
-        incarnation: chosen.superblock.incarnation + 1,
-        // Before anything is appended (see `clean`).
-        clean: chosen.superblock.clean && options.fault.is(Fault::CleanMarkStays),
-        ..chosen.superblock.clone()
-    };
     superblocks.write(&own)?;
     Ok((own, Some(superblocks)))
 }
@@ -284,8 +229,21 @@ const SPARES_SHARE: u64 = 16;
 /// And at most so many bytes.
 const SPARES_MAX: u64 = 16 << 20;
 
+/// A window of replay, where it is not set: at least so many bytes of log, whatever the cache.
+const WINDOW_MIN: u64 = 32 << 20;
+
+/// And at most so many.
+const WINDOW_MAX: u64 = 256 << 20;
+
 fn cache_size(options: &Options) -> u64 {
     options.cache_size.unwrap_or_else(|| ashlar_disk::memory::limit() / 4)
+}
+
+impl Options {
+    /// Bytes of log that are gathered before they are applied.
+    fn recovery_window_size(&self) -> usize {
+        self.recovery_window.unwrap_or_else(|| (cache_size(self) / 4).clamp(WINDOW_MIN, WINDOW_MAX) as usize)
+    }
 }
 
 fn open_store(files: &Files, queue: Arc<dyn Queue>, superblock: &Superblock, options: &Options) -> Result<Store> {
@@ -317,30 +275,6 @@ pub(crate) fn pool_over(store: Store, frames: u32) -> Result<EnginePool> {
     let page_ids = store.next_page_id();
     let options = PoolOptions { page_size: store.page_size(), frames, pages_max: page_ids.max(1), page_ids };
     Pool::new(options, store).map_err(pool_error)
-}
-
-/// Reads the log from where replay of the checkpoint of `superblock` starts, as far as it is durable now, or, in a database that is only
-/// read, to where the open found its end. A gap before that is damage.
-pub(crate) fn scan_log(shared: &Shared, superblock: &Superblock) -> std::result::Result<LogScan, ashlar_wal::Error> {
-    let log = LogFiles {
-        dir: wal_dir(&shared.path, &superblock.wal_dir),
-        options: wal_options(superblock, shared.options.io_mode, shared.log_limit()),
-    };
-    // It goes on being written.
-    let until = shared.log.as_ref().map_or(shared.log_end, Wal::durable);
-    ashlar_wal::read_log_until(&shared.fs, &log.dir, &log.options, &log_start(superblock), until)
-}
-
-/// The log's part of a deliberate mistake.
-#[cfg(feature = "faults")]
-fn mistake_of_log(fault: crate::fault::Fault) -> ashlar_wal::Mistake {
-    use crate::fault::Fault;
-    match fault {
-        Fault::TornIsWhole => ashlar_wal::Mistake::TornIsWhole,
-        Fault::LogTruncated => ashlar_wal::Mistake::Truncates,
-        Fault::RecordGoesOn => ashlar_wal::Mistake::RecordGoesOn,
-        _ => ashlar_wal::Mistake::None,
-    }
 }
 
 fn pool_error(e: PoolError) -> Error {

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Pieces that are on their way at once, at most.
-const PIECES: usize = 6;
+const PIECES: usize = 8;
 
 /// Where a piece arrives: its memory, and whether it was read.
 type Slot = Arc<Mutex<Option<(Option<AlignedBuf>, bool)>>>;

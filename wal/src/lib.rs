@@ -84,7 +84,7 @@ pub use inspect::{FlushInfo, Inspection, inspect};
 pub use log::{Appended, Wal};
 pub use lsn::Lsn;
 pub use options::{Mistake, WalOptions};
-pub use reader::{LogScan, LogStart, LogTail, Records, Source, read_closed_log, read_log, read_log_until};
+pub use reader::{LogScan, LogStart, LogTail, Met, Records, Source, read_closed_log, read_log, read_log_until};
 pub use record::{LentRecord, LogRecord};
 pub use room::{Pressure, Room};
 pub use segment::{holds_any_flush, remove_segments, sync_log};

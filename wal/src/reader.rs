@@ -83,6 +83,15 @@ pub struct LogScan {
     tail: LogTail,
 }
 
+/// What is met on the way to the log's end.
+#[derive(Debug)]
+pub enum Met<'a> {
+    /// The next record.
+    Record(LentRecord<'a>),
+    /// No record follows. Whether there should be one is looked into next: all of the log is searched for a flush that says so.
+    NoFurther,
+}
+
 /// Where a log is read from.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -108,8 +117,8 @@ impl Source {
     ///
     /// # Errors
     /// As [`read_log`].
-    pub fn read(self, start: &LogStart, each: impl FnMut(LentRecord<'_>)) -> Result<LogScan> {
-        read(self, start, Lsn(u64::MAX), each)
+    pub fn read(self, start: &LogStart, met: impl FnMut(Met<'_>)) -> Result<LogScan> {
+        read(self, start, Lsn(u64::MAX), met)
     }
 
     fn window(&self) -> Result<Window> {
@@ -157,12 +166,19 @@ pub fn read_closed_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions, start
     Ok(LogScan { source, tail: LogTail { why, ..LogTail::none(start) } })
 }
 
-fn read(source: Source, start: &LogStart, until: Lsn, mut each: impl FnMut(LentRecord<'_>)) -> Result<LogScan> {
+fn read(source: Source, start: &LogStart, until: Lsn, mut met: impl FnMut(Met<'_>)) -> Result<LogScan> {
     let mut follow = Follow::new(&source, start)?;
     let mut assembler = Assembler::making(source.options.mistake());
     let mut tail = LogTail::none(start);
     while follow.next < until {
-        let Some(flush) = follow.next_flush()? else { break };
+        let flush = match follow.step()? {
+            Ok(flush) => flush,
+            Err(why) => {
+                met(Met::NoFurther);
+                follow.at_gap(why)?;
+                break;
+            }
+        };
         tail.flushes += 1;
         tail.last_incarnation = flush.incarnation;
         tail.end = follow.next;
@@ -173,7 +189,7 @@ fn read(source: Source, start: &LogStart, until: Lsn, mut each: impl FnMut(LentR
         follow.assemble(&mut assembler, &flush, |record| {
             tail.records += 1;
             tail.last_record = Some(record.lsn);
-            each(record);
+            met(Met::Record(record));
         })?;
     }
     tail.why = follow.ended.unwrap_or(LogEnd::Unwritten);
@@ -307,20 +323,29 @@ impl Follow {
         if self.ended.is_some() || self.end == Some(self.next) {
             return Ok(None);
         }
+        match self.step()? {
+            Ok(flush) => Ok(Some(flush)),
+            Err(why) => self.at_gap(why).map(|()| None),
+        }
+    }
+
+    /// The next flush; or, as the inner error, why there is none.
+    fn step(&mut self) -> Result<std::result::Result<FlushHeader, LogEnd>> {
         let found = self.window.flush_at(self.next)?;
         let last_incarnation = if self.mistake == Mistake::AnyIncarnation { 0 } else { self.last_incarnation };
         match classify(found, last_incarnation, self.start.newest_incarnation) {
             Step::Follow(flush) => {
                 self.next = flush.end(self.window.geometry().block);
                 self.last_incarnation = flush.incarnation;
-                Ok(Some(flush))
+                Ok(Ok(flush))
             }
             Step::Damaged(damage) => Err(self.window.damaged(self.next, self.next, damage)),
-            Step::Gap(why) => self.at_gap(why),
+            Step::Gap(why) => Ok(Err(why)),
         }
     }
 
-    fn at_gap(&mut self, why: LogEnd) -> Result<Option<FlushHeader>> {
+    /// No flush follows: whether the log ends here.
+    fn at_gap(&mut self, why: LogEnd) -> Result<()> {
         if let Some(end) = self.end {
             return Err(self.window.damaged(self.next, end, Damage::Changed));
         }
@@ -329,7 +354,7 @@ impl Follow {
             outcome => outcome?,
         }
         self.ended = Some(why);
-        Ok(None)
+        Ok(())
     }
 
     fn payload(&self, flush: &FlushHeader) -> &[u8] {

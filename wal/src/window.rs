@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// How much is read at once in bytes, where no longer flush asks for more.
 const WINDOW_SIZE: u64 = 1 << 20;
 
+/// How much is read with one transfer, where others are in flight.
+const PIECE_SIZE: u64 = 256 << 10;
+
 /// A piece of one segment in memory.
 pub(crate) struct Window {
     directory: Directory,
@@ -48,7 +51,8 @@ impl Window {
 
     /// The same, with reads in flight for what stands behind.
     pub(crate) fn ahead_by(self, queue: Arc<dyn Queue>) -> Window {
-        Window { ahead: Some(Ahead::new(queue, self.step)), ..self }
+        let piece = self.step.min(PIECE_SIZE);
+        Window { memory: AlignedBuf::zeroed(piece as usize), ahead: Some(Ahead::new(queue, piece)), ..self }
     }
 
     /// The flush that begins at `lsn`, a multiple of the block, checked; or why there is none.

@@ -5,7 +5,7 @@ mod common;
 
 use ashlar_disk::sim::{FaultKind, FaultRates, Sim, SimOptions};
 use ashlar_disk::{Fs, QueueKind};
-use ashlar_wal::{Error, LogRecord, LogScan, Lsn, Result, Source, WalOptions};
+use ashlar_wal::{Error, LogRecord, LogScan, Lsn, Met, Result, Source, WalOptions};
 use common::{Log, body, small};
 use rand::{RngExt, SeedableRng};
 use std::path::Path;
@@ -20,7 +20,15 @@ fn read_ahead(fs: &Arc<dyn Fs>, log: &Log) -> Result<(LogScan, Vec<LogRecord>)> 
     let queue = fs.queue(QueueKind::Threads, 8)?;
     let mut records = Vec::new();
     let source = Source::new(fs, &log.dir, &log.options).ahead_by(queue);
-    let scan = source.read(&log.start, |record| records.push(record.to_owned()))?;
+    let mut over = 0;
+    let scan = source.read(&log.start, |met| match met {
+        Met::Record(record) => {
+            assert_eq!(over, 0, "a record behind the last one");
+            records.push(record.to_owned());
+        }
+        Met::NoFurther => over += 1,
+    })?;
+    assert_eq!(over, 1, "that there is no further record is told once");
     Ok((scan, records))
 }
 
@@ -81,7 +89,7 @@ fn a_read_that_fails_is_made_again_and_an_error_is_that_of_the_disk() {
         let sim = Sim::new(SimOptions::new(seed));
         let log = written(&sim, seed);
         let expected = log.records().unwrap();
-        sim.set_faults(FaultRates::none().with(FaultKind::ReadError, FaultRates::OF / 4));
+        sim.set_faults(FaultRates::none().with(FaultKind::ReadError, FaultRates::OF / 16));
         match read_ahead(&log.fs, &log) {
             Ok((_, records)) => assert!(records == expected, "seed {seed}"),
             Err(Error::Disk(_)) => failed += 1,

@@ -179,6 +179,32 @@ fn what_an_older_incarnation_left_behind_the_end_is_not_followed() {
     assert_eq!(ids(&log).expect("read"), [2, 3]);
 }
 
+#[test]
+fn an_unfinished_record_is_void_from_the_next_incarnation_on() {
+    // Of two flushes of a record the power cut has left the first.
+    let mut log = Log::create(memory(), Path::new("/wal"), small()).expect("create");
+    let (wal, _) = log.open().expect("open");
+    wal.flush_to(wal.append(body(0, 100)).lsn).expect("flush");
+    wal.flush_to(wal.append(body(1, 20_000)).lsn).expect("flush");
+    let flushes = log.flushes().expect("inspect");
+    assert_eq!(flushes.len(), 3);
+    log.poke(flushes[2].lsn, &mut ashlar_disk::AlignedBuf::zeroed(4096));
+    drop(wal);
+    // The next incarnation writes behind it.
+    let (wal, records) = log.open().expect("open");
+    assert_eq!(records.len(), 1);
+    wal.flush_to(wal.append(body(2, 5000)).lsn).expect("flush");
+    assert_eq!(log.flushes().expect("inspect").last().map(|flush| flush.lsn), Some(flushes[2].lsn));
+    assert_eq!(ids(&log).expect("read"), [0, 2]);
+    #[cfg(feature = "faults")]
+    {
+        // The deliberate mistake makes a difference: the new record is taken for the rest of the old one.
+        let options = ashlar_wal::WalOptions { mistake: ashlar_wal::Mistake::RecordGoesOn, ..log.options.clone() };
+        let found = ids(&Log { options, ..log.clone() });
+        assert!(matches!(&found, Err(Error::Corrupted { damage: Damage::Framing, .. })), "{found:?}");
+    }
+}
+
 /// Whatever is done to the files: no panic, no record that was not written, no order that was not the order.
 #[test]
 fn junk_never_becomes_a_record() {

@@ -54,7 +54,7 @@ pub struct RealOptions {
     /// What [`QueueKind::Best`] stands for; another kind forces that one.
     pub queue: QueueKind,
     /// Whether arenas are registered with `io_uring` as transfers use them, as far as the locked-memory limit allows. Saves time
-    /// at each transfer; memory that is registered is pinned, in steps of 16 MiB.
+    /// at each transfer; memory that is registered is pinned, in steps of 2 MiB at first, then of 16 MiB.
     pub register_arenas: bool,
 }
 

@@ -1,17 +1,18 @@
 //! Applying a commit's sorted changes, leaf by leaf.
 //!
-//! Leaves that are not in memory are asked for some keys ahead. Then:
+//! Leaves that are not in memory are asked for ahead (see `leaves`). Then:
 //!
-//! 1. Go down to the leaf of the first change, unless it was looked up ahead (see `hints`), latch it, and make all changes whose keys lie between its fences.
+//! 1. Go down to the leaf of the first change, unless it was looked up ahead (see `hints`), latch it, and make all changes whose keys
+//!    lie between its fences.
 //! 2. If one doesn't fit: make room (a step of its own, see `split`), then go on with 1.
 //! 3. If deletes have left the leaf sparse: join it with a neighbour (see `join`).
 
 use super::access::Plain;
-use super::ahead::Ahead;
 use super::edit::{self, Entry};
 use super::error::{Corrupt, Stop, TreeError};
 use super::hints::Hints;
 use super::layout::{SLOT_LEN, capacity};
+use super::leaves::LeavesAhead;
 use super::node::{Fault, Node};
 use super::search::Place;
 use super::write::{Writer, corrupt};
@@ -79,12 +80,12 @@ impl Tree {
         check_sizes(pool.page_size(), ops)?;
         let mut writer = Writer::new(self, pool);
         let (mut rest, mut splits) = (ops, 0);
-        let mut ahead = Ahead::new(pool);
+        let mut ahead = LeavesAhead::new(pool, ops.len());
         let (mut hints, mut step) = (Hints::starting(hint), 1);
         while let Some(first) = rest.first() {
-            if let Some(due) = ahead.due(ops.len() - rest.len(), ops.len()) {
+            if ahead.is_due(ops.len() - rest.len(), ops.len()) {
                 writer.give_back_frames();
-                ahead.ask(pool, ops[due].iter().map(|op| (*self, op.key)));
+                ahead.ask(pool, self, ops);
             }
             let hint = hints.turn(self, pool, ops, ops.len() - rest.len(), step);
             let progress = writer.run(|writer| writer.change_leaf(lsn, rest, hint, observer))?;

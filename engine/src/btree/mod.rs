@@ -41,6 +41,7 @@ mod hints;
 mod image;
 mod join;
 mod layout;
+mod leaves;
 mod node;
 mod read;
 mod remove;

@@ -235,6 +235,19 @@ impl<A: Access> Node<A> {
         }
         self.append_suffix(index, out)
     }
+
+    /// Puts the upper fence in place of what `out` holds. False, and `out` is empty: there is none.
+    pub(crate) fn upper_into(&self, out: &mut Vec<u8>) -> Result<bool, Fault> {
+        out.clear();
+        if self.page.u16(UPPER_LEN_AT) == NO_FENCE {
+            return Ok(false);
+        }
+        let at = self.heap_end();
+        if !self.page.append_to(at, self.upper_len(), out) {
+            return Err("the upper fence passes the page's end");
+        }
+        Ok(true)
+    }
 }
 
 impl<'a> Node<Plain<'a>> {

@@ -54,6 +54,13 @@ impl<A: Access> Node<A> {
         })
     }
 
+    /// Whether the key of slot `index` is above `key`, which lies between the fences.
+    #[inline]
+    pub(crate) fn is_above(&self, index: usize, key: &[u8]) -> Result<bool, Fault> {
+        let suffix = key.get(self.prefix_len()..).ok_or("a page's prefix is longer than the key that leads to it")?;
+        Ok(self.compare(self.slot(index), head(suffix), suffix) == Ordering::Greater)
+    }
+
     /// The child of an inner page in which the keys right below `key` lie: the last slot below it.
     pub(crate) fn child_before(&self, key: &[u8]) -> Result<usize, Fault> {
         Ok(self.find(key)?.index().saturating_sub(1))

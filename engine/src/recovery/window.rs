@@ -1,21 +1,17 @@
-//! A window of replay: the operations of many commits, gathered, the last one of each key kept, and applied in key order.
+//! A window of replay: parts of the log, gathered, the last operation of each key kept, and applied in key order.
 //!
 //! Invariants:
-//! 1. Nothing is allocated for an operation: its bytes are kept as they stand in the record, and a [`Point`] says where.
-//! 2. Operations take effect in the order of the log. Between two on ranges or whole keyspaces, [`Step`]s, points may be sorted: of
-//!    several on one key the last counts.
+//! 1. The points of each part are sorted as it comes, while others are still being read; when the window is applied, what is sorted by
+//!    parts is merged.
+//! 2. Of one key the operations stay in the order of the log. Nothing passes a [`Step`].
 
+use super::part::{Part, Point, Step};
 use super::replay::promise;
-use crate::btree::TreeId;
 use crate::commit::apply::{Applier, Names};
-use crate::commit::record::{self, Operation};
+use crate::commit::record;
 use crate::error::Result;
 use crate::pages::EnginePool;
 use std::cmp::Ordering;
-use std::ops::Range;
-
-/// What an operation counts for beside its bytes.
-const WEIGHT: usize = 64;
 
 /// Points that are handed to a tree at once: as many as keep what is made for each of them in the processor's caches.
 const AT_ONCE: usize = 8192;
@@ -23,32 +19,15 @@ const AT_ONCE: usize = 8192;
 /// Operations gathered and not yet applied.
 #[derive(Default)]
 pub(super) struct Window {
-    /// Bodies of records.
-    bodies: Vec<u8>,
+    parts: Vec<Part>,
     points: Vec<Point>,
     steps: Vec<Step>,
     weight: usize,
     /// The LSN of the last record.
     last: u64,
-}
-
-/// An operation on one key.
-#[derive(Clone, Copy)]
-struct Point {
-    tree: TreeId,
-    /// Of the key, behind what all have in common: decides most comparisons.
-    head: u64,
-    /// Where the operation stands.
-    at: usize,
-    /// Where its key stands from there, and how long it is.
-    key: (u32, u32),
-}
-
-/// An operation on a range or on a whole keyspace, after so many points.
-struct Step {
-    points: usize,
-    at: Range<usize>,
-    lsn: u64,
+    /// What the keys of all points begin with; meaningless without any.
+    common: Vec<u8>,
+    merged: bool,
 }
 
 impl Window {
@@ -57,40 +36,75 @@ impl Window {
         self.weight
     }
 
-    /// Adds a record. Tells `each` of its operations.
-    pub(super) fn add(&mut self, body: &[u8], lsn: u64, mut each: impl FnMut(&Operation<'_>)) -> Result<()> {
-        let base = self.bodies.len();
-        self.bodies.extend_from_slice(body);
-        self.last = lsn;
-        record::each(body, lsn, |at, operation| {
-            each(&operation);
-            let (start, size) = (base + at.start, at.len());
-            let Some((tree, key)) = operation.point() else {
-                self.weight += size + WEIGHT;
-                self.steps.push(Step { points: self.points.len(), at: start..start + size, lsn });
-                return;
-            };
-            let value = if let Operation::Put { value, .. } = &operation { value.len() } else { 0 };
-            self.weight += key.len() + value + WEIGHT;
-            // The key is a part of the body.
-            let key_at = key.as_ptr() as usize - body.as_ptr() as usize - at.start;
-            self.points.push(Point { tree, head: 0, at: start, key: (key_at as u32, key.len() as u32) });
-        })
+    /// How many operations on one key there are.
+    pub(super) fn points(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Adds the next part of the log.
+    pub(super) fn add(&mut self, mut part: Part) {
+        self.merged = false;
+        self.share_beginning(&part);
+        let (number, first) = (self.parts.len() as u32, self.points.len());
+        let moved = |step: Step| Step { points: first + step.points, part: number, ..step };
+        let (mut points, steps) = (std::mem::take(&mut part.points), std::mem::take(&mut part.steps));
+        for point in &mut points {
+            (point.part, point.head) = (number, head(&part.key(point)[self.common.len()..]));
+        }
+        self.weight += part.weight;
+        self.last = part.last.max(self.last);
+        self.parts.push(part);
+        let mut from = 0;
+        for end in steps.iter().map(|step| step.points).chain([points.len()]) {
+            // Of one key in the order of the log: the bodies stand in it.
+            points[from..end].sort_unstable_by(|a, b| compare(&self.parts, a, b).then(a.at.cmp(&b.at)));
+            from = end;
+        }
+        self.points.append(&mut points);
+        self.steps.extend(steps.into_iter().map(moved));
+    }
+
+    /// Sees to it that `common` is what the keys of the points and those of `part` begin with.
+    fn share_beginning(&mut self, part: &Part) {
+        let Some(first) = part.points.first() else { return };
+        if self.points.is_empty() {
+            self.common = part.key(first).to_vec();
+        }
+        let same = |common: usize, key: &[u8]| self.common[..common].iter().zip(key).take_while(|(a, b)| a == b).count();
+        let common = part.points.iter().fold(self.common.len(), |common, point| same(common, part.key(point)));
+        if common < self.common.len() {
+            self.common.truncate(common);
+            let parts = &self.parts;
+            self.points.iter_mut().for_each(|point| point.head = head(&key_of(parts, point)[common..]));
+        }
+    }
+
+    /// Brings all points into the order in which they are applied, if they are not in it yet.
+    pub(super) fn merge(&mut self) {
+        if !std::mem::replace(&mut self.merged, true) {
+            let mut from = 0;
+            for end in self.steps.iter().map(|step| step.points).chain([self.points.len()]) {
+                // This sort takes what is in order as it is, and leaves equal ones in the order they have.
+                self.points[from..end].sort_by(|a, b| compare(&self.parts, a, b));
+                from = end;
+            }
+        }
     }
 
     /// Applies what was gathered; then it is empty, and keeps its memory.
     pub(super) fn apply(&mut self, pool: &EnginePool, applier: &mut Applier, names: &Names) -> Result<()> {
+        self.merge();
         let mut done = 0;
         for step in &self.steps {
-            apply_points(pool, applier, (&self.bodies, self.weight), &mut self.points[done..step.points], step.lsn)?;
+            apply_points(pool, applier, (&self.parts, self.weight), &mut self.points[done..step.points], step.lsn)?;
             done = step.points;
             let _promise = promise(pool, 64, 0)?;
-            let operation = record::one(&self.bodies[step.at.clone()], step.lsn)?;
+            let operation = record::one(&self.parts[step.part as usize].bodies[step.at.clone()], step.lsn)?;
             applier.apply_whole(pool, names, step.lsn, &operation)?;
         }
-        apply_points(pool, applier, (&self.bodies, self.weight), &mut self.points[done..], self.last)?;
+        apply_points(pool, applier, (&self.parts, self.weight), &mut self.points[done..], self.last)?;
         applier.applied = applier.applied.max(self.last);
-        self.bodies.clear();
+        self.parts.clear();
         self.points.clear();
         self.steps.clear();
         self.weight = 0;
@@ -98,25 +112,25 @@ impl Window {
     }
 }
 
-/// Applies points of at most this weight, in the order of their keys, as of `lsn`.
+/// Applies points, in order, of at most this weight, as of `lsn`.
 fn apply_points(
     pool: &EnginePool,
     applier: &mut Applier,
-    (bodies, weight): (&[u8], usize),
+    (parts, weight): (&[Part], usize),
     points: &mut [Point],
     lsn: u64,
 ) -> Result<()> {
     if points.is_empty() {
         return Ok(());
     }
-    let points = last_of_each_key(bodies, points);
+    let points = last_of_each_key(parts, points);
     let _promise = promise(pool, (points.len() as u64).min(pool.store().space_use().pages), weight)?;
     let mut operations = Vec::with_capacity(points.len().min(AT_ONCE));
     for of_tree in points.chunk_by(|a, b| a.tree == b.tree) {
         for some in of_tree.chunks(AT_ONCE) {
             operations.clear();
             for point in some {
-                operations.push(record::one(&bodies[point.at..], lsn)?);
+                operations.push(record::one(&parts[point.part as usize].bodies[point.at as usize..], lsn)?);
             }
             applier.apply_points(pool, lsn, some[0].tree, &operations, None)?;
         }
@@ -124,17 +138,11 @@ fn apply_points(
     Ok(())
 }
 
-/// Sorts points by tree and key, and moves the last one of each key to the front.
-fn last_of_each_key<'a>(bodies: &[u8], points: &'a mut [Point]) -> &'a [Point] {
-    let common = common_prefix(bodies, points);
-    for point in points.iter_mut() {
-        point.head = head(&key_of(bodies, point)[common..]);
-    }
-    // Of one key in the order of the log: the bodies stand in it.
-    points.sort_unstable_by(|a, b| compare(bodies, a, b).then(a.at.cmp(&b.at)));
+/// Moves the last one of each key to the front of points that are in order.
+fn last_of_each_key<'a>(parts: &[Part], points: &'a mut [Point]) -> &'a [Point] {
     let mut kept = 0;
     for i in 0..points.len() {
-        let overtaken = points.get(i + 1).is_some_and(|next| compare(bodies, &points[i], next) == Ordering::Equal);
+        let overtaken = points.get(i + 1).is_some_and(|next| compare(parts, &points[i], next) == Ordering::Equal);
         if !overtaken {
             points[kept] = points[i];
             kept += 1;
@@ -143,22 +151,12 @@ fn last_of_each_key<'a>(bodies: &[u8], points: &'a mut [Point]) -> &'a [Point] {
     &points[..kept]
 }
 
-fn compare(bodies: &[u8], a: &Point, b: &Point) -> Ordering {
-    (a.tree, a.head).cmp(&(b.tree, b.head)).then_with(|| key_of(bodies, a).cmp(key_of(bodies, b)))
+fn compare(parts: &[Part], a: &Point, b: &Point) -> Ordering {
+    (a.tree, a.head).cmp(&(b.tree, b.head)).then_with(|| key_of(parts, a).cmp(key_of(parts, b)))
 }
 
-fn key_of<'a>(bodies: &'a [u8], point: &Point) -> &'a [u8] {
-    let start = point.at + point.key.0 as usize;
-    &bodies[start..start + point.key.1 as usize]
-}
-
-/// How many bytes all keys begin with alike.
-fn common_prefix(bodies: &[u8], points: &[Point]) -> usize {
-    let Some(first) = points.first().map(|point| key_of(bodies, point)) else { return 0 };
-    points.iter().fold(first.len(), |common, point| {
-        let same = first[..common].iter().zip(key_of(bodies, point)).take_while(|(a, b)| a == b);
-        same.count()
-    })
+fn key_of<'a>(parts: &'a [Part], point: &Point) -> &'a [u8] {
+    parts[point.part as usize].key(point)
 }
 
 /// The first eight bytes as a number that compares as they do; zeros behind fewer.
@@ -172,20 +170,24 @@ fn head(key: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::btree::TreeId;
+    use crate::commit::record::Operation;
     use rand::{RngExt, SeedableRng};
     use std::collections::BTreeMap;
 
-    /// What the points of a window do, sorted, against maps to which they were applied one after the other.
+    /// What the points of a window do, sorted, against maps to which they were applied one after the other; between steps by themselves.
     #[test]
     fn the_last_operation_of_each_key_is_left_in_the_order_of_the_keys() {
-        for seed in 0..300 {
+        for seed in 0..500 {
             let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-            let (mut window, mut model) = (Window::default(), BTreeMap::new());
+            let (mut window, mut part, mut models) = (Window::default(), Part::default(), vec![BTreeMap::new()]);
             let common = vec![b'x'; rng.random_range(0..12)];
             for lsn in 1..rng.random_range(2..60) {
+                // Now and then the keys of a part share more, or all less.
+                let own = &common[..if rng.random_bool(0.02) { common.len() / 2 } else { common.len() }];
                 let operations: Vec<(TreeId, Vec<u8>, Option<Vec<u8>>)> = (0..rng.random_range(0..6))
                     .map(|_| {
-                        let mut key = common.clone();
+                        let mut key = own.to_vec();
                         key.extend((0..rng.random_range(0..12)).map(|_| rng.random_range(0..2u8)));
                         let value = rng.random_bool(0.7).then(|| vec![lsn as u8; rng.random_range(0..20)]);
                         (TreeId(rng.random_range(1..4)), key, value)
@@ -198,26 +200,42 @@ mod tests {
                         None => Operation::Delete { tree: *tree, key },
                     })
                     .collect();
-                window.add(&record::many(&as_written), lsn, |_| ()).unwrap();
+                part.add(&record::many(&as_written), lsn).unwrap();
+                let model = models.last_mut().unwrap();
                 model.extend(operations.iter().map(|(tree, key, value)| ((*tree, key.clone()), value.clone())));
+                if rng.random_bool(0.05) {
+                    let step = Operation::DropKeyspace { tree: TreeId(9), name: "gone" };
+                    part.add(&record::many(&[step]), lsn).unwrap();
+                    models.push(BTreeMap::new());
+                }
+                if rng.random_bool(0.2) {
+                    window.add(std::mem::take(&mut part));
+                }
             }
-            let left: Vec<_> = last_of_each_key(&window.bodies, &mut window.points)
-                .iter()
-                .map(|point| match record::one(&window.bodies[point.at..], 1).unwrap() {
-                    Operation::Put { tree, key, value } => ((tree, key.to_vec()), Some(value.to_vec())),
-                    Operation::Delete { tree, key } => ((tree, key.to_vec()), None),
-                    other => panic!("{other:?}"),
-                })
-                .collect();
-            assert_eq!(left, model.into_iter().collect::<Vec<_>>(), "seed {seed}");
+            window.add(part);
+            window.merge();
+            let (mut from, steps) = (0, std::mem::take(&mut window.steps));
+            assert_eq!(steps.len() + 1, models.len());
+            let ends = steps.iter().map(|step| step.points).chain([window.points.len()]);
+            for (end, model) in ends.zip(models) {
+                let left: Vec<_> = last_of_each_key(&window.parts, &mut window.points[from..end])
+                    .iter()
+                    .map(|point| {
+                        let bodies = &window.parts[point.part as usize].bodies;
+                        match record::one(&bodies[point.at as usize..], 1).unwrap() {
+                            Operation::Put { tree, key, value } => ((tree, key.to_vec()), Some(value.to_vec())),
+                            Operation::Delete { tree, key } => ((tree, key.to_vec()), None),
+                            other => panic!("{other:?}"),
+                        }
+                    })
+                    .collect();
+                assert_eq!(left, model.into_iter().collect::<Vec<_>>(), "seed {seed}");
+                from = end;
+            }
+            for step in steps {
+                let operation = record::one(&window.parts[step.part as usize].bodies[step.at.clone()], 1).unwrap();
+                assert_eq!(operation, Operation::DropKeyspace { tree: TreeId(9), name: "gone" });
+            }
         }
-    }
-
-    #[test]
-    fn what_is_wrong_in_a_record_is_told() {
-        let mut window = Window::default();
-        let good = record::single(&Operation::Delete { tree: TreeId(2), key: b"key" });
-        assert!(window.add(&good[..good.len() - 1], 7, |_| ()).is_err());
-        assert!(window.add(b"\x02", 7, |_| ()).is_err());
     }
 }

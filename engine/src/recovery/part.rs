@@ -1,0 +1,127 @@
+//! A part of the log, read and taken apart: the operations of some records, as they stand in them.
+//!
+//! Invariants:
+//! 1. Nothing is allocated for an operation: its bytes are kept as they stand in the record, and a [`Point`] says where.
+//! 2. Operations take effect in the order of the log. Between two on ranges or whole keyspaces, [`Step`]s, points may be sorted: of
+//!    several on one key the last counts.
+
+use crate::btree::TreeId;
+use crate::bulk::Placed;
+use crate::commit::record::{self, Operation};
+use crate::error::Result;
+use std::ops::Range;
+
+/// What an operation counts for beside its bytes.
+const WEIGHT: usize = 64;
+
+/// Operations of records that follow each other.
+#[derive(Default)]
+pub(super) struct Part {
+    /// Bodies of records.
+    pub(super) bodies: Vec<u8>,
+    pub(super) points: Vec<Point>,
+    pub(super) steps: Vec<Step>,
+    /// Runs of blobs and pages of bulk loads that they name.
+    pub(super) placed: Vec<Placed>,
+    /// How much it holds, in bytes: keys, values, and a little for each operation.
+    pub(super) weight: usize,
+    pub(super) commits: u64,
+    /// The LSN of the last record.
+    pub(super) last: u64,
+}
+
+/// An operation on one key.
+#[derive(Clone, Copy)]
+pub(super) struct Point {
+    pub(super) tree: TreeId,
+    /// Of the key, behind what all have in common: decides most comparisons. Whoever sorts puts it in.
+    pub(super) head: u64,
+    /// Of a window's parts, the one that it is in.
+    pub(super) part: u32,
+    /// Where the operation stands in the bodies.
+    pub(super) at: u32,
+    /// Where its key stands from there, and how long it is.
+    pub(super) key: (u32, u32),
+}
+
+/// An operation on a range or on a whole keyspace, after so many points.
+pub(super) struct Step {
+    pub(super) points: usize,
+    /// Of a window's parts, the one that it is in.
+    pub(super) part: u32,
+    pub(super) at: Range<usize>,
+    pub(super) lsn: u64,
+}
+
+impl Part {
+    /// An empty one with room for `bytes` of records.
+    pub(super) fn with_room(bytes: usize) -> Part {
+        Part { bodies: Vec::with_capacity(bytes), ..Part::default() }
+    }
+
+    /// Whether it holds nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.commits == 0 && self.placed.is_empty()
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// It is whole and no commit.
+    pub(super) fn add(&mut self, body: &[u8], lsn: u64) -> Result<()> {
+        let base = self.bodies.len();
+        self.bodies.extend_from_slice(body);
+        (self.last, self.commits) = (lsn, self.commits + 1);
+        record::each(body, lsn, |at, operation| {
+            note_placed(&mut self.placed, &operation);
+            let (start, size) = (base + at.start, at.len());
+            let Some((tree, key)) = operation.point() else {
+                self.weight += size + WEIGHT;
+                self.steps.push(Step { points: self.points.len(), part: 0, at: start..start + size, lsn });
+                return;
+            };
+            let value = if let Operation::Put { value, .. } = &operation { value.len() } else { 0 };
+            self.weight += key.len() + value + WEIGHT;
+            // The key is a part of the body. Both are shorter than the longest record, 1 GiB, and a part is little more than one.
+            let key_at = key.as_ptr() as usize - body.as_ptr() as usize - at.start;
+            let key = (key_at as u32, key.len() as u32);
+            self.points.push(Point { tree, head: 0, part: 0, at: start as u32, key });
+        })
+    }
+
+    /// Takes from a record only what it names of `data`.
+    ///
+    /// # Errors
+    /// As [`Part::add`].
+    pub(super) fn add_placed(&mut self, body: &[u8], lsn: u64) -> Result<()> {
+        record::each(body, lsn, |_, operation| note_placed(&mut self.placed, &operation))
+    }
+
+    /// The bytes of a point's key.
+    pub(super) fn key(&self, point: &Point) -> &[u8] {
+        let start = point.at as usize + point.key.0 as usize;
+        &self.bodies[start..start + point.key.1 as usize]
+    }
+}
+
+fn note_placed(placed: &mut Vec<Placed>, operation: &Operation<'_>) {
+    match operation {
+        Operation::PutBlob { blob, .. } => placed.extend(blob.runs.iter().map(|run| (run.page, run.at))),
+        Operation::BulkLoad { placed: pages, .. } => placed.extend(pages),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_in_a_record_is_told() {
+        let mut part = Part::default();
+        let good = record::single(&Operation::Delete { tree: TreeId(2), key: b"key" });
+        assert!(part.add(&good[..good.len() - 1], 7).is_err());
+        assert!(part.add(b"\x02", 7).is_err());
+        assert!(part.add_placed(b"\x02", 7).is_err());
+    }
+}
