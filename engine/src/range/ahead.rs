@@ -1,7 +1,7 @@
 //! Asking for the leaves that come next in a scan, so that many reads are in flight while it goes through what is there.
 //!
 //! 1. Nothing is asked for in a short scan; the longer it runs, the further ahead it reads, up to [`BYTES_MAX`] and to a share of the
-//!    pool, so that what was read ahead is still there when it is needed.
+//!    pool, so that what was read ahead is still there when it is needed, and pushes out nothing that is needed more.
 //! 2. Leaves are asked for by key, in the order of the scan, and each once: the list goes on from parent to parent. Neighbours that were
 //!    written side by side come with one transfer, so they are asked for many at a time.
 //! 3. All this is advice. Where an inner page is missing, or writers disturb, less is asked for; where the tree has changed so much that
@@ -16,11 +16,13 @@ use std::ops::Bound;
 /// Bytes of pages that are asked for ahead of a scan, at most.
 const BYTES_MAX: usize = 2 << 20;
 
-/// One frame in so many is for one scan's leaves, but [`LEAVES_MIN`] of them in any case.
+/// One frame in so many is for what is read ahead of one end. The pool takes the touches of a page's youngest days for one use, while it is
+/// among the youngest twentieth: a leaf that were asked for earlier than that would leave before its turn, or be taken for a page that is
+/// used again and again.
 const SHARE: usize = 32;
 
-/// So many leaves are asked for as long as there are frames.
-const LEAVES_MIN: usize = 64;
+/// So many leaves are asked for even in the smallest pool, as long as there are frames.
+const LEAVES_MIN: usize = 4;
 
 /// Which way a scan goes, and where its range ends there.
 #[derive(Clone, Copy)]
