@@ -14,6 +14,7 @@ included! {
     "../../engine/src/btree/access.rs" access;
     "../../engine/src/btree/build.rs" build;
     "../../engine/src/btree/edit.rs" edit;
+    "../../engine/src/btree/key_buf.rs" key_buf;
     "../../engine/src/btree/layout.rs" layout;
     "../../engine/src/btree/node.rs" node;
     "../../engine/src/btree/search.rs" search;

@@ -103,6 +103,52 @@ pub fn copy_in(words: &Words, offset: usize, from: &[u8]) {
     }
 }
 
+/// Moves `len` bytes from byte `from` to byte `to`, which is not below it; they may overlap.
+///
+/// # Safety
+/// Nobody else stores to the words meanwhile.
+///
+/// # Panics
+/// Where `to` is below `from`, or `to + len` passes the end of `words`.
+pub unsafe fn move_up(words: &Words, from: usize, to: usize, len: usize) {
+    assert!(from <= to && to <= words.len() * 8 && len <= words.len() * 8 - to, "move_up past the end, or down");
+    let (distance, end) = (to - from, to + len);
+    if distance == 0 {
+        return;
+    }
+    // From the end down: each step reads before it stores, and what is read later stands below all that was stored.
+    let read = |at: usize, n: usize, into: &mut [u8; 8]| {
+        // SAFETY: nobody else stores, and nothing is stored while this is borrowed.
+        into[..n].copy_from_slice(&unsafe { at_rest(words) }[at - distance..at - distance + n]);
+    };
+    let mut bytes = [0; 8];
+    let mut at = end;
+    let tail = (end % 8).min(len);
+    if tail > 0 {
+        at -= tail;
+        read(at, tail, &mut bytes);
+        copy_in(words, at, &bytes[..tail]);
+    }
+    // A loop of single words would spend more time on itself than on them.
+    while at - to >= 8 * LINE {
+        at -= 8 * LINE;
+        // SAFETY: as above.
+        let source = unsafe { at_rest(words) }[at - distance..].first_chunk::<{ 8 * LINE }>();
+        let Some((source, target)) = source.zip(words[at / 8..].first_chunk::<LINE>()) else { unreachable!("both are within") };
+        let line: [u64; LINE] = std::array::from_fn(|i| u64::from_le_bytes(source.as_chunks::<8>().0[i]));
+        target.iter().zip(line).for_each(|(word, value)| word.store(value, Relaxed));
+    }
+    while at > to {
+        let n = (at - to).min(8);
+        at -= n;
+        read(at, n, &mut bytes);
+        copy_in(words, at, &bytes[..n]);
+    }
+}
+
+/// Words that are moved at once.
+const LINE: usize = 8;
+
 /// Copies all of `from` over the start of `to`, word by word.
 ///
 /// # Panics
@@ -136,6 +182,31 @@ mod tests {
                 assert_eq!(part, data);
             }
         }
+    }
+
+    #[test]
+    fn every_move_up_is_that_of_a_slice() {
+        let bytes: Vec<u8> = (0..256).map(|i| (i * 7) as u8).collect();
+        let words: Vec<AtomicU64> = (0..32).map(|_| AtomicU64::new(0)).collect();
+        for (from, to) in (0..20).flat_map(|from| (from..100).map(move |to| (from, to))) {
+            for len in (0..40).chain((40..=256 - to).step_by(if cfg!(miri) { 31 } else { 5 })).chain([256 - to]) {
+                copy_in(&words, 0, &bytes);
+                // SAFETY: the words are this test's alone.
+                unsafe { move_up(&words, from, to, len) };
+                let mut model = bytes.clone();
+                model.copy_within(from..from + len, to);
+                let mut all = [0; 256];
+                copy_out(&words, 0, &mut all);
+                assert_eq!(all[..], model[..], "{len} bytes from {from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "past the end")]
+    fn a_move_past_the_end_is_refused() {
+        // SAFETY: nobody else has the word.
+        unsafe { move_up(&[AtomicU64::new(0)], 0, 4, 5) };
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Batches: writes to any keyspaces, applied all or none.
 
 use crate::blob;
-use crate::btree::{Ahead, LeafCopy, Seek, Tree, TreeId};
+use crate::btree::{Ahead, LeafCopy, Seek, Tree, TreeId, Upcoming};
 use crate::catalog::KeyspaceState;
 use crate::commit::record::{self, Operation};
 use crate::commit::{Prepared, Refused, Until};
@@ -379,13 +379,13 @@ fn measure(shared: &Shared, tree: Tree, (from, to): Bounds<'_>, left: &mut u64) 
         Bound::Included(key) | Bound::Excluded(key) => key.to_vec(),
         Bound::Unbounded => Vec::new(),
     };
-    let mut ahead = Vec::new();
+    let mut ahead = Upcoming::new();
     for number in 0u64.. {
         if number.is_multiple_of(AHEAD)
             && shared.pool.may_miss()
-            && tree.children_from(&shared.pool, &at, WINDOW, &mut ahead).is_ok()
+            && tree.leaves_from(&shared.pool, &at, WINDOW, &mut ahead).is_ok()
         {
-            shared.pool.prefetch(&ahead);
+            shared.pool.prefetch(&ahead.pages);
         }
         pages::read_leaf(&shared.pool, tree, Seek::AtOrAfter(&at), &mut leaf)?;
         let bytes = (0..leaf.len()).map(|index| leaf.value(index).1.len() as u64 + 64).sum::<u64>();

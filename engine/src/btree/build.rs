@@ -9,6 +9,7 @@ use super::edit::Entry;
 use super::layout::*;
 use super::node::{Fault, Node, Slot};
 use ashlar_bufferpool::{PageId, PageMut};
+use ashlar_disk::BlockSize;
 use std::ops::Range;
 
 /// The identity and fences of a page to be built.
@@ -134,6 +135,19 @@ impl Builder {
 
     pub(crate) fn is_leaf(&self) -> bool {
         self.bytes[LEVEL_AT] == 0
+    }
+
+    /// Gives the free bytes between slots and heap to the heap, as dead ones, where they are so few that the page's image takes all of its
+    /// blocks all the same: then it stands on disk as it does in memory, and whoever reads it has nothing to move. The first entry that
+    /// comes to the page gets them back. Nothing may be pushed after this.
+    pub(crate) fn close_gap(&mut self) {
+        let lower = SLOTS_AT + self.count * SLOT_LEN;
+        let gap = self.upper - lower;
+        if gap < BlockSize::MIN.bytes() {
+            self.bytes[lower..self.upper].fill(0);
+            self.put_u16(DEAD_AT, gap as u16);
+            self.upper = lower;
+        }
     }
 
     /// Makes `page`, which has the builder's page size, the page that was built. Its id is `id`.

@@ -291,6 +291,7 @@ impl<P: PageSink> Bulk<P> {
 
     /// Hands the page that was built to the sink and to the level above, and begins the next one at `separator`.
     fn put(&mut self, level: usize, count: usize, separator: Vec<u8>) -> Result<(), BulkError<P::Error>> {
+        self.builder.close_gap();
         let page = self.sink.put(Built(&mut self.builder)).map_err(BulkError::Sink)?;
         let entries = &mut self.levels[level];
         entries.drop_first(count);

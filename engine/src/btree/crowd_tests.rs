@@ -5,7 +5,7 @@
 //! reader that misses one, or sees one go back in time, has met the tree within a step.
 
 use super::testing::{TestPool, checkpoint, page_count, small_pool, wait_for};
-use super::{Change, Finding, LeafCopy, Seek, Tree, TreeId, TreeOp};
+use super::{Change, Finding, LeafCopy, Seek, Tree, TreeId, TreeOp, Upcoming};
 use ashlar_disk::sync::simulation::Options;
 use ashlar_disk::sync::{simulate, spawn};
 use rand::{RngExt, SeedableRng};
@@ -123,7 +123,7 @@ impl Shared {
         let mut copy = LeafCopy::new();
         let (mut at, mut last): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
         let mut met = BTreeSet::new();
-        let (mut ahead, mut leaf_before) = (Vec::new(), None);
+        let (mut ahead, mut leaf_before) = (Upcoming::new(), None);
         loop {
             let seek = match &at {
                 Some(at) if forward => Seek::AtOrAfter(at),
@@ -148,12 +148,12 @@ impl Shared {
                 if forward { copy.upper().map(<[u8]>::to_vec) } else { Some(copy.lower().to_vec()).filter(|at| !at.is_empty()) };
             let Some(next) = next else { break };
             if forward {
-                wait_for(&self.pool, || self.tree.children_from(&self.pool, &next, 4, &mut ahead));
+                wait_for(&self.pool, || self.tree.leaves_from(&self.pool, &next, 4, &mut ahead));
             } else {
-                wait_for(&self.pool, || self.tree.children_before(&self.pool, &next, 4, &mut ahead));
+                wait_for(&self.pool, || self.tree.leaves_before(&self.pool, &next, 4, &mut ahead));
             }
-            assert!(ahead.len() <= 4 && leaf_before != Some(next.clone()), "a scan must move on");
-            self.pool.prefetch(&ahead);
+            assert!(ahead.pages.len() <= 4 && leaf_before != Some(next.clone()), "a scan must move on");
+            self.pool.prefetch(&ahead.pages);
             leaf_before = Some(next.clone());
             at = Some(next);
         }

@@ -7,12 +7,13 @@
 use super::TreeId;
 use super::access::Plain;
 use super::error::{Corrupt, Stop};
+use super::key_buf::KeyBuf;
 use super::layout::LSN_AT;
 use super::node::{Fault, Node, Shape};
-use super::read::{RESTARTS_MAX, wrong};
 use super::search::Place;
 use super::{Seek, Tree};
 use ashlar_bufferpool::{PageId, PageStore, Pool};
+use std::ops::Range;
 
 /// A private copy of a leaf. Its memory is used again for the next one.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +73,27 @@ impl LeafCopy {
         key
     }
 
+    /// Makes `key` ready for the keys of this leaf.
+    pub fn begin_keys(&self, key: &mut KeyBuf) {
+        // The lower fence begins with it.
+        key.begin(self.node().and_then(|node| node.lower_fence().get(..node.prefix_len())).unwrap_or_default());
+    }
+
+    /// Puts the key of entry `index` (below [`LeafCopy::len`]) into `key`, which has been made ready for this leaf, and gives the kind of
+    /// its value, and where that stands: see [`LeafCopy::bytes_at`].
+    #[inline]
+    pub fn entry(&self, index: usize, key: &mut KeyBuf) -> (u8, Range<usize>) {
+        let entry = self.node().filter(|node| index < node.count()).and_then(|node| node.entry_into(index, key));
+        assert!(entry.is_some(), "entry {index} of a leaf with {}", self.len());
+        entry.unwrap_or_default()
+    }
+
+    /// The bytes of a value.
+    #[inline]
+    pub fn bytes_at(&self, value: &Range<usize>) -> &[u8] {
+        &self.bytes[value.start..value.end]
+    }
+
     /// Kind and bytes of the value of entry `index` (below [`LeafCopy::len`]).
     pub fn value(&self, index: usize) -> (u8, &[u8]) {
         let value = self.node().filter(|node| index < node.count()).and_then(|node| node.value(index).ok());
@@ -95,6 +117,7 @@ impl LeafCopy {
         }
     }
 
+    #[inline]
     fn node(&self) -> Option<Node<Plain<'_>>> {
         self.shape.map(|shape| Node::of_shape(Plain(&self.bytes), shape))
     }
@@ -124,7 +147,7 @@ impl LeafCopy {
         if !lands {
             return Err("the page's fences are not those that its parent promises");
         }
-        (0..node.count()).try_for_each(|index| node.cell(index).map(|_| ()))
+        node.check_cells()
     }
 }
 
@@ -150,56 +173,5 @@ impl Tree {
             *copy = LeafCopy::new();
             Stop::Corrupt(Corrupt { page, what })
         })
-    }
-
-    /// For read-ahead: the leaf in which `key` lies and those after it, as many as stand under the same parent and at most
-    /// `max`, in the order of a forward scan. They replace what `out` holds. It
-    /// stays empty where writers kept disturbing: this is advice, not an answer.
-    ///
-    /// # Errors
-    /// As [`Tree::get`]: an inner page is missing or wrong. The leaves themselves are not looked at.
-    pub fn children_from<S: PageStore>(&self, pool: &Pool<S>, key: &[u8], max: usize, out: &mut Vec<PageId>) -> Result<(), Stop> {
-        self.siblings(pool, Seek::AtOrAfter(key), out, |index, count| (index..count).take(max))
-    }
-
-    /// For read-ahead backwards: the leaf in which the keys right below `key` lie and those before it, likewise.
-    ///
-    /// # Errors
-    /// As [`Tree::children_from`].
-    pub fn children_before<S: PageStore>(
-        &self,
-        pool: &Pool<S>,
-        key: &[u8],
-        max: usize,
-        out: &mut Vec<PageId>,
-    ) -> Result<(), Stop> {
-        self.siblings(pool, Seek::Before(key), out, |index, _| (0..=index).rev().take(max))
-    }
-
-    fn siblings<S: PageStore, I: Iterator<Item = usize>>(
-        &self,
-        pool: &Pool<S>,
-        seek: Seek<'_>,
-        out: &mut Vec<PageId>,
-        which: impl Fn(usize, usize) -> I,
-    ) -> Result<(), Stop> {
-        for _ in 0..RESTARTS_MAX {
-            out.clear();
-            let Some(above) = self.try_above_leaf(pool, seek)? else { continue };
-            let Some((above, turn)) = above else {
-                out.push(self.root);
-                return Ok(());
-            };
-            let listed = Node::open(above.view(), self.id).map(|node| {
-                out.extend(which(turn.index, node.count()).map(|index| node.child(index)));
-            });
-            match listed {
-                Ok(()) if above.validate() => return Ok(()),
-                Ok(()) => {}
-                Err(what) => drop(wrong::<()>(&above, what)?),
-            }
-        }
-        out.clear();
-        Ok(())
     }
 }

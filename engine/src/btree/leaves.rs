@@ -124,7 +124,7 @@ fn list<A: super::access::Access>(
     found: &mut Vec<Leaf>,
 ) -> Result<(), Fault> {
     let mut upper = Vec::new();
-    let bounded = node.upper_into(&mut upper)?;
+    let bounded = node.upper_fence_into(&mut upper)?;
     let mut child = node.child(index);
     for (at, op) in ops.iter().enumerate().skip(first + 1) {
         let within = !bounded || op.key < &upper[..];

@@ -40,6 +40,7 @@ mod error;
 mod hints;
 mod image;
 mod join;
+mod key_buf;
 mod layout;
 mod leaves;
 mod node;
@@ -53,6 +54,7 @@ mod testing;
 mod touch;
 #[cfg(test)]
 mod tree_tests;
+mod upcoming;
 mod write;
 
 pub(crate) use ahead::Ahead;
@@ -61,8 +63,10 @@ pub use check::Finding;
 pub use cursor::LeafCopy;
 pub use error::{Corrupt, Stop, TreeError};
 pub(crate) use image::LonePage;
+pub use key_buf::KeyBuf;
 pub use layout::{Limits, limits};
 pub use touch::Picked;
+pub use upcoming::Upcoming;
 
 use ashlar_bufferpool::{PageId, PageView, WriteOrder};
 

@@ -10,9 +10,11 @@
 use super::TreeId;
 use super::access::{Access, Plain};
 use super::edit::Entry;
+use super::key_buf::KeyBuf;
 use super::layout::*;
 use ashlar_bufferpool::PageId;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// What is wrong with a page, for people.
 pub(crate) type Fault = &'static str;
@@ -236,17 +238,22 @@ impl<A: Access> Node<A> {
         self.append_suffix(index, out)
     }
 
-    /// Puts the upper fence in place of what `out` holds. False, and `out` is empty: there is none.
-    pub(crate) fn upper_into(&self, out: &mut Vec<u8>) -> Result<bool, Fault> {
+    /// Puts the lower fence in place of what `out` holds.
+    pub(crate) fn lower_fence_into(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        out.clear();
+        let len = self.lower_len();
+        let copied = self.page.append_to(self.page.len().saturating_sub(len), len, out);
+        if copied { Ok(()) } else { Err("a fence passes the page's end") }
+    }
+
+    /// Puts the upper fence in place of what `out` holds. False: there is none.
+    pub(crate) fn upper_fence_into(&self, out: &mut Vec<u8>) -> Result<bool, Fault> {
         out.clear();
         if self.page.u16(UPPER_LEN_AT) == NO_FENCE {
             return Ok(false);
         }
-        let at = self.heap_end();
-        if !self.page.append_to(at, self.upper_len(), out) {
-            return Err("the upper fence passes the page's end");
-        }
-        Ok(true)
+        let copied = self.page.append_to(self.heap_end(), self.upper_len(), out);
+        if copied { Ok(true) } else { Err("a fence passes the page's end") }
     }
 }
 
@@ -289,6 +296,31 @@ impl<'a> Node<Plain<'a>> {
         let at = self.rest_at(slot) + rest_len(slot.suffix_len());
         let value = self.page.bytes(at, len).ok_or("a value passes the page's end")?;
         Ok((self.page.u8(slot.offset() + 2), value))
+    }
+
+    /// Puts the key of slot `index` of a leaf into `key`, which begins with the page's prefix, and gives the kind of its value and where
+    /// that stands. `None`: it passes the page's end.
+    #[inline]
+    pub(crate) fn entry_into(&self, index: usize, key: &mut KeyBuf) -> Option<(u8, Range<usize>)> {
+        let (slot, bytes) = (self.slot(index), self.page.0);
+        let cell = bytes.get(slot.offset()..)?.first_chunk::<LEAF_CELL_HEADER>()?;
+        let rest_at = slot.offset() + LEAF_CELL_HEADER;
+        let start = rest_at + rest_len(slot.suffix_len());
+        let end = start + usize::from(u16::from_le_bytes([cell[0], cell[1]]));
+        (key.put(slot.suffix_len(), slot.head(), bytes, rest_at) && end <= bytes.len()).then_some((cell[2], start..end))
+    }
+
+    /// Whether the cells of all slots of a leaf are within its heap, so that reading them can't fail.
+    pub(crate) fn check_cells(&self) -> Result<(), Fault> {
+        let (start, end) = (self.heap_start(), self.heap_end());
+        for index in 0..self.count() {
+            let slot = self.slot(index);
+            let len = LEAF_CELL_HEADER + rest_len(slot.suffix_len()) + usize::from(self.page.u16(slot.offset()));
+            if slot.offset() < start || slot.offset() + len > end {
+                return Err("a cell stands outside of the heap");
+            }
+        }
+        Ok(())
     }
 
     /// What stands beside the key of slot `index`.

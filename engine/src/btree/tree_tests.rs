@@ -1,7 +1,9 @@
 //! Whole trees against a map, with few frames and few slots a page so that small trees are deep and pages come and go.
 
 use super::testing::{TestPool, checkpoint, page_count, random_key, random_value, small_pool, wait_for};
-use super::{Bulk, BulkOptions, Change, Finding, LeafCopy, Observer, PoolSink, Seek, Tree, TreeError, TreeId, TreeOp, limits};
+use super::{
+    Bulk, BulkOptions, Change, Finding, LeafCopy, Observer, PoolSink, Seek, Tree, TreeError, TreeId, TreeOp, Upcoming, limits,
+};
 use ashlar_bufferpool::PageId;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
@@ -20,6 +22,12 @@ struct Pair {
     random: ChaCha8Rng,
     lsn: u64,
     key_max: usize,
+}
+
+/// A leaf that a scan has met.
+struct Leaf {
+    page: PageId,
+    entries: Vec<(Vec<u8>, Value)>,
 }
 
 /// Records what it is told of keys.
@@ -172,13 +180,17 @@ impl Pair {
     fn check_scans(&mut self) {
         let start = self.some_key();
         let forward = self.scan(Seek::AtOrAfter(&start), |copy| copy.upper().map(<[u8]>::to_vec), |key| Seek::AtOrAfter(key));
-        let forward: Vec<_> = forward.into_iter().flatten().filter(|(key, _)| *key >= start).collect();
+        self.check_upcoming(&start, true, forward.iter().map(|leaf| leaf.page));
+        let forward = forward.into_iter().flat_map(|leaf| leaf.entries);
+        let forward: Vec<_> = forward.filter(|(key, _)| *key >= start).collect();
         let expected: Vec<_> = self.model.range(start.clone()..).map(|(key, value)| (key.clone(), value.clone())).collect();
         assert_eq!(forward, expected);
         let lower = |copy: &LeafCopy| Some(copy.lower().to_vec()).filter(|lower| !lower.is_empty());
         let mut backward = self.scan(Seek::Before(&start), lower, |key| Seek::Before(key));
+        self.check_upcoming(&start, false, backward.iter().map(|leaf| leaf.page));
         backward.reverse();
-        let backward: Vec<_> = backward.into_iter().flatten().filter(|(key, _)| *key < start).collect();
+        let backward = backward.into_iter().flat_map(|leaf| leaf.entries);
+        let backward: Vec<_> = backward.filter(|(key, _)| *key < start).collect();
         let expected: Vec<_> = self.model.range(..start).map(|(key, value)| (key.clone(), value.clone())).collect();
         assert_eq!(backward, expected);
     }
@@ -188,7 +200,7 @@ impl Pair {
         first: Seek<'_>,
         next: impl Fn(&LeafCopy) -> Option<Vec<u8>>,
         seek: impl for<'k> Fn(&'k [u8]) -> Seek<'k>,
-    ) -> Vec<Vec<(Vec<u8>, Value)>> {
+    ) -> Vec<Leaf> {
         let (mut copy, mut leaves) = (LeafCopy::new(), Vec::new());
         wait_for(&self.pool, || self.tree.read_leaf(&self.pool, first, &mut copy, |_, _| ()));
         loop {
@@ -197,10 +209,26 @@ impl Pair {
                 assert_eq!(copy.find(&copy.key(index)), Ok(index));
                 (copy.key(index), (kind, bytes.to_vec()))
             });
-            leaves.push(entries.collect());
+            leaves.push(Leaf { page: copy.page(), entries: entries.collect() });
             let Some(at) = next(&copy) else { return leaves };
             wait_for(&self.pool, || self.tree.read_leaf(&self.pool, seek(&at), &mut copy, |_, _| ()));
         }
+    }
+
+    /// Lists that follow each other name the leaves of a scan, each once.
+    fn check_upcoming(&mut self, start: &[u8], forward: bool, leaves: impl Iterator<Item = PageId>) {
+        let (mut list, mut listed, mut next) = (Upcoming::new(), Vec::new(), Some(start.to_vec()));
+        while let Some(key) = next {
+            let max = self.random.random_range(1..9);
+            wait_for(&self.pool, || match forward {
+                true => self.tree.leaves_from(&self.pool, &key, max, &mut list),
+                false => self.tree.leaves_before(&self.pool, &key, max, &mut list),
+            });
+            assert!((1..=max).contains(&list.pages.len()));
+            listed.append(&mut list.pages);
+            next = list.next.take();
+        }
+        assert_eq!(listed, leaves.collect::<Vec<_>>(), "forward {forward}, from {start:?}");
     }
 
     /// Destroys the tree; no page is left.
@@ -411,7 +439,7 @@ fn use_everything(pair: &mut Pair) -> bool {
     for key in pair.model.keys() {
         wrong |= tree.get(pool, key, |_| ()).is_err();
         wrong |= tree.read_leaf(pool, Seek::Before(key), &mut copy, |_, _| ()).is_err();
-        let _ = tree.children_from(pool, key, 3, &mut Vec::new());
+        let _ = tree.leaves_from(pool, key, 3, &mut Upcoming::new());
     }
     let mut at = Vec::new();
     while tree.read_leaf(pool, Seek::AtOrAfter(&at), &mut copy, |_, _| ()).is_ok() {

@@ -26,6 +26,7 @@ use crate::fault::Fault;
 use ashlar_bufferpool::{BlockPtr, PageId, PageView};
 use ashlar_disk::words::{self, Words};
 use ashlar_disk::{BlockSize, checksum};
+use std::sync::atomic::{Ordering::Release, fence};
 
 /// Length of the header in bytes; what a kind of page keeps for itself starts here.
 pub const PAGE_HEADER_LEN: usize = 48;
@@ -200,8 +201,11 @@ pub(crate) unsafe fn check_and_unpack(
     if !fits || PageKind::from_code(kind).is_none_or(|k| k == PageKind::Map) {
         return Err(ImageFault::Malformed { lower: lower as u32, upper: upper as u32, kind });
     }
+    // Pairs with the acquire fence by which an optimistic reader of the frame's previous page validates: who sees one of the
+    // stores below sees that the page has left.
+    fence(Release);
     // SAFETY: as promised by the caller.
-    unsafe { move_up(frame, lower, upper, page_size - upper) };
+    unsafe { words::move_up(frame, lower, upper, page_size - upper) };
     Ok(())
 }
 
@@ -224,25 +228,6 @@ pub(crate) fn unpack(image: &[u8], page_size: usize) -> Option<Vec<u8>> {
     page[..lower].copy_from_slice(&image[..lower]);
     page[upper..].copy_from_slice(back);
     Some(page)
-}
-
-/// Moves `len` bytes from `from` to the higher offset `to`, from the end, so that an overlap does no harm.
-///
-/// # Safety
-/// Nobody else stores to the frame meanwhile.
-unsafe fn move_up(frame: &Words, from: usize, to: usize, len: usize) {
-    // Pairs with the acquire fence by which an optimistic reader of the frame's previous page validates: who sees one of the
-    // stores below sees that the page has left.
-    std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-    let mut chunk = [0; 4096];
-    let mut left = len;
-    while left > 0 {
-        let n = left.min(chunk.len());
-        left -= n;
-        // SAFETY: nobody else stores to the frame, and nothing is stored to it while this is borrowed.
-        chunk[..n].copy_from_slice(&unsafe { words::at_rest(frame) }[from + left..from + left + n]);
-        words::copy_in(frame, to + left, &chunk[..n]);
-    }
 }
 
 pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
