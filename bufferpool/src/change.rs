@@ -40,7 +40,12 @@ impl<S: PageStore> Core<S> {
         let Some(frame) = self.table.entry(page).and_then(|entry| Slot::resident(entry.bits())) else { return };
         words::fetch(self.frames.get(frame));
         let page = self.frames.words(frame);
-        page.iter().step_by(WORDS_OF_A_LINE).take(FETCHED_LINES).chain(page.last()).for_each(words::fetch);
+        if let Some(start) = page.first_chunk::<{ FETCHED_LINES * WORDS_OF_A_LINE }>() {
+            (0..FETCHED_LINES).for_each(|line| words::fetch(&start[line * WORDS_OF_A_LINE]));
+        }
+        if let Some(last) = page.last() {
+            words::fetch(last);
+        }
     }
 
     /// `page` under its shared latch.
