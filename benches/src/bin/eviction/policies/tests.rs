@@ -145,7 +145,7 @@ fn without_two_differences_the_pool_is_near_clock2q_plus() {
             PoolPolicy::new(frames, trace.pages(), How { victims: 1, first_use_counts: false, uses_max: 1 })
         });
         let stand_in =
-            Policy::new("", |frames, trace| clock2q_plus::Clock2QPlus::new(Sizes::shares(frames, 10, 50), trace.pages()));
+            Policy::new("", |frames, trace| clock2q_plus::Clock2QPlus::new(Sizes::shares(frames, 10, 25), trace.pages()));
         let (own, other) = (count(&own, 500, &trace) as f64, count(&stand_in, 500, &trace) as f64);
         assert!((own / other - 1.0).abs() < 0.01, "{own} and {other}, {kind:?}");
     }
