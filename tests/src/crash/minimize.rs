@@ -10,7 +10,7 @@ use super::{Failure, Setup, history};
 /// Histories that are run for it at most.
 const RUNS_MAX: u64 = 5000;
 /// Seeds that are tried beside the last one for each step.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 150;
 
 /// The smallest failing history that was found.
 #[derive(Clone, Debug)]
