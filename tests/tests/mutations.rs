@@ -3,16 +3,14 @@
 //! That recovery follows no flush of an older incarnation can't be tested so: with one flush in flight at a time no crash leaves one
 //! behind the log's end. The log's tests of damage make such a log, and the mistake.
 //!
-//! `ASHLAR_MUTATION_HISTORIES` bounds how many histories may pass before one fails. One mistake has a bound of its own: it needs a crash
-//! between two flushes of one record, and `wal/tests/damage.rs` tries it directly, too.
+//! `ASHLAR_MUTATION_HISTORIES` bounds how many histories may pass before one fails.
 
 use ashlar_tests::mutations::Mutation;
 use ashlar_tests::number;
 
 /// The mistake is noticed within the bound; the history that notices it does so every time.
 fn is_noticed(name: &str) {
-    let rare = name == "a_record_that_goes_on_in_another_incarnation";
-    let bound = number("ASHLAR_MUTATION_HISTORIES", if rare { 30_000 } else { 8000 });
+    let bound = number("ASHLAR_MUTATION_HISTORIES", 8000);
     let noticed = Mutation::named(name).run(bound).expect("the mistake went unnoticed");
     println!("{name} is noticed by seed {}: {:.600}", noticed.seed, noticed.failure);
 }
