@@ -33,7 +33,7 @@ impl<S: PageStore> Core<S> {
         Ok(Optimistic::new(entry, version, self.frames.words(frame), page))
     }
 
-    /// Fetches what a change of `page` touches first: what is known about its frame, and the page's head, slots and fences.
+    /// Fetches what a look-up or a change of `page` touches first: what is known about its frame, and the page's head, slots and fences.
     #[inline]
     pub(crate) fn fetch(&self, page: PageId) {
         // The slot is a hint; whatever frame it names is there to be looked at.

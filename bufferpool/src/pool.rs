@@ -173,7 +173,8 @@ impl<S: PageStore> Pool<S> {
         self.core.optimistic(page)
     }
 
-    /// Asks the processor for the memory that a change of `page` touches first, if the page is in memory. It is only faster then.
+    /// Asks the processor for the memory that a look-up or a change of `page` touches first, if the page is in memory. It is only
+    /// faster then.
     #[inline]
     pub fn fetch(&self, page: PageId) {
         self.core.fetch(page);

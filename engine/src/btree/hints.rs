@@ -1,5 +1,6 @@
 //! Leaves that are looked up some keys ahead of the one that is changed, so that the processor fetches what a change touches first
-//! while it works on others: several cache misses at once instead of one after the other.
+//! while it works on others: several cache misses at once instead of one after the other. Batched reads look their keys up ahead, too, but
+//! go down again: without the tree's lock a hint proves nothing.
 //!
 //! A hint is the leaf in which a key lay when it was looked up. It may be wrong by the time that it is used, and is looked at again
 //! then by the one writer of the tree, while nobody else can change it: a leaf of this tree whose fences enclose the key is the one
