@@ -350,6 +350,9 @@ impl<'a> Prefetch<'a> {
             [(tree, key)] => tree.hint(&shared.pool, key),
             _ => None,
         };
+        if let Some(leaf) = hint {
+            shared.versions.fetch(leaf);
+        }
         if !shared.pool.may_miss() || hint.is_some_and(|leaf| shared.pool.is_resident(leaf)) {
             return Ok(hint);
         }

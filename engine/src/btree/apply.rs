@@ -87,7 +87,7 @@ impl Tree {
                 writer.give_back_frames();
                 ahead.ask(pool, self, ops);
             }
-            let hint = hints.turn(self, pool, ops, ops.len() - rest.len(), step);
+            let hint = hints.turn((self, pool), ops, ops.len() - rest.len(), step, observer);
             let progress = writer.run(|writer| writer.change_leaf(lsn, rest, hint, observer))?;
             splits = if progress.done > 0 { 0 } else { splits + 1 };
             step = progress.done.max(1);

@@ -8,7 +8,7 @@
 
 use super::node::Node;
 use super::write::Writer;
-use super::{PageId, Seek, Tree, TreeOp};
+use super::{Observer, PageId, Seek, Tree, TreeOp};
 use ashlar_bufferpool::{PageStore, Pool};
 use smallvec::SmallVec;
 
@@ -45,13 +45,13 @@ impl Hints {
 
     /// The leaf of change `at`, if it was looked up. Later ones are looked up, every `step`th: as many changes as the last leaf took. Where
     /// that does not lead to the changes whose turn it is, one at a time, so that little is done in vain.
-    pub(super) fn turn<S: PageStore>(
+    pub(super) fn turn<S: PageStore, O: Observer + ?Sized>(
         &mut self,
-        tree: &Tree,
-        pool: &Pool<S>,
+        (tree, pool): (&Tree, &Pool<S>),
         ops: &[TreeOp<'_>],
         at: usize,
         step: usize,
+        observer: &mut O,
     ) -> Option<PageId> {
         let hint = self.ahead.iter().find(|(place, _)| *place == at).map(|&(_, leaf)| leaf);
         let depth = if hint.is_some() { AHEAD } else { 1 };
@@ -63,6 +63,7 @@ impl Hints {
         }
         while self.ahead.len() < depth && self.next < ops.len() {
             let leaf = tree.hint(pool, ops[self.next].key);
+            leaf.into_iter().for_each(|leaf| observer.upcoming(leaf));
             self.ahead.extend(leaf.map(|leaf| (self.next, leaf)));
             self.next += step;
             if leaf.is_none() {
@@ -141,23 +142,24 @@ mod tests {
         let tree = Tree { slots_max: 5, ..Tree::create(&pool, TreeId(1)).unwrap() };
         let keys: Vec<[u8; 2]> = (0..200u16).map(u16::to_be_bytes).collect();
         let ops: Vec<TreeOp<'_>> = keys.iter().map(|key| put(key)).collect();
-        tree.apply(&pool, 1, &ops, &mut |_: &[u8], _: Option<(u8, &[u8])>| {}).unwrap();
+        let mut nobody = |_: &[u8], _: Option<(u8, &[u8])>| {};
+        tree.apply(&pool, 1, &ops, &mut nobody).unwrap();
         for key in &keys {
             wait_for(&pool, || tree.get(&pool, key, |_| ()));
         }
         let mut hints = Hints::starting(None);
         for at in 0..ops.len() {
-            let hint = hints.turn(&tree, &pool, &ops, at, 1);
+            let hint = hints.turn((&tree, &pool), &ops, at, 1, &mut nobody);
             assert_eq!(hint.is_some(), at > 0, "change {at}");
             assert!(hint.is_none_or(|leaf| Writer::new(&tree, &pool).is_leaf_of(leaf, ops[at].key)));
             assert!(hints.ahead.len() <= AHEAD);
         }
         let mut hints = Hints::starting(None);
-        let looked_up = (0..ops.len()).step_by(7).filter_map(|at| hints.turn(&tree, &pool, &ops, at, 7)).count();
+        let looked_up = (0..ops.len()).step_by(7).filter_map(|at| hints.turn((&tree, &pool), &ops, at, 7, &mut nobody)).count();
         assert_eq!(looked_up, 200 / 7);
         // After a change that was not expected they are found again.
         let mut hints = Hints::starting(None);
-        let found = [(1, 1), (3, 7), (10, 7)].map(|(at, step)| hints.turn(&tree, &pool, &ops, at, step).is_some());
+        let found = [(1, 1), (3, 7), (10, 7)].map(|(at, step)| hints.turn((&tree, &pool), &ops, at, step, &mut nobody).is_some());
         assert_eq!(found, [false, false, true]);
     }
 }

@@ -137,6 +137,11 @@ pub enum Change<'a> {
 ///
 /// A closure `FnMut(&[u8], Option<(u8, &[u8])>)` is an observer of [`Observer::replaced`] alone.
 pub trait Observer {
+    /// What belongs in leaf `page` may change next.
+    fn upcoming(&mut self, page: PageId) {
+        let _ = page;
+    }
+
     /// `key`, which stands or would stand in leaf `page`, held `old`, and now changes. Told once for each key of a commit.
     fn replaced(&mut self, page: PageId, key: &[u8], old: Option<(u8, &[u8])>);
 

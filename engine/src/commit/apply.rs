@@ -84,6 +84,12 @@ impl Recorder<'_> {
 }
 
 impl Observer for Recorder<'_> {
+    fn upcoming(&mut self, page: PageId) {
+        if let Some(versions) = &self.versions {
+            versions.versions().fetch(page);
+        }
+    }
+
     fn replaced(&mut self, page: PageId, key: &[u8], old: Option<(u8, &[u8])>) {
         let deleted = self.changes.get(self.next).is_none_or(|op| matches!(op.change, Change::Delete));
         self.next += 1;

@@ -34,6 +34,7 @@ pub(crate) mod slots;
 use crate::btree::TreeId;
 use crate::fault::Fault;
 use ashlar_bufferpool::PageId;
+use ashlar_disk::words;
 use crossbeam::epoch;
 use list::{Entry, List};
 use slots::Slots;
@@ -68,6 +69,12 @@ impl Versions {
         let hash = page.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         let index = hash as usize & (self.lists.len() - 1);
         (index, &self.lists[index])
+    }
+
+    /// Asks the processor for what adding an entry of `page` touches first.
+    #[inline]
+    pub(crate) fn fetch(&self, page: PageId) {
+        words::fetch(self.list(page).1);
     }
 
     /// Gives `found` what `key` on `page` held at `lsn`: `Some(None)` if it was absent, `None` if the leaf is right. Under the leaf's
