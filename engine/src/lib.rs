@@ -50,6 +50,7 @@ mod error;
 pub mod fault;
 mod flight;
 mod get_many;
+mod handover;
 mod health;
 mod held;
 mod keyspace;

@@ -65,6 +65,7 @@ pub struct Options {
     pub(crate) slots_max: u16,
     pub(crate) trim_every: Option<usize>,
     pub(crate) prune_every: Option<usize>,
+    pub(crate) bulk_lot: usize,
     pub(crate) blob_threshold: usize,
     pub(crate) recovery_window: Option<usize>,
     pub(crate) transaction_limit: u64,
@@ -96,6 +97,7 @@ impl Default for Options {
             slots_max: 0,
             trim_every: None,
             prune_every: None,
+            bulk_lot: 256 << 10,
             blob_threshold: 64 << 10,
             recovery_window: None,
             transaction_limit: 1 << 30,
@@ -256,6 +258,13 @@ impl Options {
     #[doc(hidden)]
     pub fn tend_every(mut self, commits: usize, before_images: usize) -> Options {
         (self.trim_every, self.prune_every) = (Some(commits), Some(before_images));
+        self
+    }
+
+    /// Bytes of entries that a bulk load hands at once to the thread that builds its pages. For tests. Default: 256 KiB.
+    #[doc(hidden)]
+    pub fn bulk_lot(mut self, bytes: usize) -> Options {
+        self.bulk_lot = bytes;
         self
     }
 

@@ -4,10 +4,17 @@
 use ashlar_disk::sim::{Restart, Sim, SimOptions};
 use ashlardb::{Background, Database, Error, Options};
 
+/// Whether the caller builds the pages, or a thread beside it.
+const BUILDERS: [Background; 2] = [Background::Manual, Background::Threads];
+
 fn options(sim: &Sim) -> Options {
+    built_by(Background::Manual, sim)
+}
+
+fn built_by(background: Background, sim: &Sim) -> Options {
     Options::new()
         .file_system(sim.fs())
-        .background(Background::Manual)
+        .background(background)
         .page_size(4096)
         .cache_size(64 << 12)
         .segment_size(256 << 10)
@@ -43,8 +50,12 @@ fn check(db: &Database, count: u32) {
 
 #[test]
 fn a_load_is_there_at_once_from_the_log_alone_and_after_a_checkpoint() {
+    BUILDERS.into_iter().for_each(is_there);
+}
+
+fn is_there(background: Background) {
     let mut sim = Sim::new(SimOptions::new(1));
-    let db = options(&sim).open("/db").unwrap();
+    let db = built_by(background, &sim).open("/db").unwrap();
     let loaded = db.keyspace("loaded").unwrap();
     assert_eq!(loaded.bulk_load(entries(5000)).unwrap(), 5000);
     check(&db, 5000);
@@ -71,32 +82,68 @@ fn a_load_is_there_at_once_from_the_log_alone_and_after_a_checkpoint() {
     assert_eq!((report.blob_runs, report.overflow_pages), (0, 0));
 }
 
+/// Blocks in use, when nothing waits for a checkpoint.
+fn used(db: &Database) -> u64 {
+    db.checkpoint().unwrap();
+    db.checkpoint().unwrap();
+    let space = db.stats().space;
+    space.file - space.free
+}
+
 #[test]
 fn a_load_that_fails_changes_nothing_and_leaves_no_blocks_behind() {
+    BUILDERS.into_iter().for_each(fails);
+}
+
+fn fails(background: Background) {
     let sim = Sim::new(SimOptions::new(1));
-    let db = options(&sim).open("/db").unwrap();
+    let db = built_by(background, &sim).open("/db").unwrap();
     let loaded = db.keyspace("loaded").unwrap();
-    db.checkpoint().unwrap();
-    db.checkpoint().unwrap();
-    let used = |db: &Database| {
-        let space = db.stats().space;
-        space.file - space.free
-    };
     let before = used(&db);
     let swapped = entries(3000).chain(entries(1));
     assert!(matches!(loaded.bulk_load(swapped), Err(Error::NotSorted { index: 3000 })));
+    let double = entries(10).chain(entries(10).skip(9));
+    assert!(matches!(loaded.bulk_load(double), Err(Error::NotSorted { index: 10 })));
+    // These fill what is handed over at once to the last byte.
+    let lot = (0..32u32).chain([31]).map(|i| Ok::<_, Error>((i.to_be_bytes(), [7; 8188])));
+    assert!(matches!(loaded.bulk_load(lot), Err(Error::NotSorted { index: 32 })));
     let broken = entries(3000).chain(std::iter::once(Err(Error::NoSuchKeyspace { name: "mine".into() })));
     assert!(matches!(loaded.bulk_load(broken), Err(Error::NoSuchKeyspace { .. })));
     let long = entries(3000).chain(std::iter::once(Ok((vec![0xFF; 5000], Vec::new()))));
     assert!(matches!(loaded.bulk_load(long), Err(Error::KeyTooLarge { len: 5000, .. })));
+    let panics =
+        || loaded.bulk_load(entries(3000).map(|entry| entry.inspect(|(key, _)| assert!(key < &b"key 00002999".to_vec()))));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
     assert!(loaded.is_empty().unwrap());
-    assert_eq!(used(&db), before);
+    assert_eq!(used(&db), before, "{background:?}");
     loaded.insert("one", "1").unwrap();
     assert!(matches!(loaded.bulk_load(entries(10)), Err(Error::KeyspaceNotEmpty { .. })));
     assert_eq!(loaded.get("one").unwrap().unwrap(), "1");
     loaded.clear().unwrap();
     assert_eq!(loaded.bulk_load(entries(3000)).unwrap(), 3000);
     check(&db, 3000);
+}
+
+/// The error is that of whoever met it, and comes before all entries are taken.
+#[test]
+fn a_load_on_a_disk_that_becomes_full_tells_so_and_leaves_no_blocks_behind() {
+    for background in BUILDERS {
+        let sim = Sim::new(SimOptions::new(3));
+        let db = built_by(background, &sim).open("/db").unwrap();
+        let loaded = db.keyspace("loaded").unwrap();
+        let before = used(&db);
+        sim.set_capacity(8 << 20);
+        let mut taken = 0;
+        let small = (0..1_000_000u32).inspect(|_| taken += 1).map(|i| Ok::<_, Error>((i.to_be_bytes(), [7; 200])));
+        let outcome = loaded.bulk_load(small);
+        assert!(matches!(outcome, Err(Error::NoSpace { .. })), "{outcome:?}");
+        assert!((20_000..60_000).contains(&taken), "{background:?}: {taken} entries were taken");
+        sim.set_capacity(1 << 30);
+        assert!(loaded.is_empty().unwrap());
+        assert_eq!(used(&db), before, "{background:?}");
+        assert_eq!(loaded.bulk_load(entries(3000)).unwrap(), 3000);
+        check(&db, 3000);
+    }
 }
 
 #[test]

@@ -118,6 +118,11 @@ impl Builder {
         Ok(true)
     }
 
+    /// Of the pages that it builds.
+    pub(crate) fn page_size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Bytes of slots, cells and fences so far.
     pub(crate) fn used(&self) -> usize {
         capacity(self.bytes.len()) - (self.upper - SLOTS_AT - self.count * SLOT_LEN)

@@ -60,8 +60,6 @@ impl<S: PageStore> PageSink for PoolSink<'_, S> {
 /// Why a bulk build has ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BulkError<E> {
-    /// A key is not above the one before it.
-    OutOfOrder,
     /// A key or value is above the limits of the page size.
     TooLarge,
     /// The sink has refused a page.
@@ -71,7 +69,6 @@ pub enum BulkError<E> {
 impl<E: fmt::Display> fmt::Display for BulkError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BulkError::OutOfOrder => f.write_str("a key is not above the one before it"),
             BulkError::TooLarge => f.write_str("a key or value is too large for the tree's pages"),
             BulkError::Sink(error) => error.fmt(f),
         }
@@ -193,19 +190,20 @@ impl<P: PageSink> Bulk<P> {
         &mut self.sink
     }
 
-    /// Appends an entry.
+    /// Appends an entry, whose key the caller knows to be above that of the one before.
     ///
     /// # Errors
     /// See [`BulkError`]. The build can't go on after one of the sink.
+    ///
+    /// # Panics
+    /// In debug builds, where the key is not above the one before.
     pub fn push(&mut self, key: &[u8], kind: u8, value: &[u8]) -> Result<(), BulkError<P::Error>> {
         let limits: Limits = limits(self.options.page_size);
         if key.len() > limits.key_max || value.len() > limits.inline_value_max(key.len()) {
             return Err(BulkError::TooLarge);
         }
         let leaves = &self.levels[0];
-        if leaves.waiting.len().checked_sub(1).is_some_and(|last| leaves.key(last) >= key) {
-            return Err(BulkError::OutOfOrder);
-        }
+        debug_assert!(leaves.waiting.len().checked_sub(1).is_none_or(|last| leaves.key(last) < key), "keys ascend");
         self.append(0, key, Entry::Value(kind, value))
     }
 
@@ -238,8 +236,10 @@ impl<P: PageSink> Bulk<P> {
     /// Whether the entries that wait on `level` can't all stand in the next page.
     fn is_certainly_full(&self, level: usize) -> bool {
         let waiting = &self.levels[level];
-        let count = waiting.waiting.len();
-        count > 1 && (waiting.least_len() > self.used_max() || !self.slots_allow(count))
+        let (count, used_max) = (waiting.waiting.len(), self.used_max());
+        // The first is quickly told, and mostly enough.
+        let too_long = || waiting.whole_len + waiting.lower.len() > used_max && waiting.least_len() > used_max;
+        count > 1 && (too_long() || !self.slots_allow(count))
     }
 
     /// Closes the page that comes next on `level` behind as many entries as fit, but not behind the last.

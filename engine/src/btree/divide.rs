@@ -43,6 +43,10 @@ impl Drafts {
     pub(super) fn new(page_size: usize) -> Drafts {
         Drafts { left: Builder::new(page_size), right: Builder::new(page_size), separator: Vec::new() }
     }
+
+    pub(super) fn page_size(&self) -> usize {
+        self.left.page_size()
+    }
 }
 
 /// Builds the halves of `node`, and the separator between them.

@@ -12,6 +12,7 @@ use super::read::{child_miss, root_miss};
 use super::{Seek, Tree};
 use ashlar_bufferpool::{ExclusiveGuard, Hold, LoadError, PageId, PageStore, Pool, Reservation, SharedGuard};
 use smallvec::SmallVec;
+use std::cell::Cell;
 
 /// Frames that one step takes at most: copies of a parent and two children whose frames are frozen, and one new page.
 const FRAMES: usize = 4;
@@ -21,6 +22,11 @@ const PATH: usize = 6;
 
 /// Frames that are reserved for loading at once.
 const FRAMES_MORE: usize = 4;
+
+thread_local! {
+    /// The memory in which this thread last divided pages: a commit that divides one has a writer of its own.
+    static DRAFTS: Cell<Option<Box<Drafts>>> = const { Cell::new(None) };
+}
 
 /// An inner page on the way down, and the slot taken there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,12 +60,11 @@ pub(super) struct Writer<'a, S: PageStore> {
     holds: Vec<Hold<'a, S>>,
     /// The inner pages from the root to above the leaf where the last descent ended.
     pub(super) path: SmallVec<[Bend; PATH]>,
-    drafts: Option<Box<Drafts>>,
 }
 
 impl<'a, S: PageStore> Writer<'a, S> {
     pub(super) fn new(tree: &'a Tree, pool: &'a Pool<S>) -> Writer<'a, S> {
-        Writer { tree, pool, frames: None, holds: Vec::new(), path: SmallVec::new(), drafts: None }
+        Writer { tree, pool, frames: None, holds: Vec::new(), path: SmallVec::new() }
     }
 
     /// Makes one step, loading what it needs.
@@ -179,12 +184,14 @@ impl<'a, S: PageStore> Writer<'a, S> {
     }
 
     /// Takes the drafts; give them back with [`Writer::give_drafts`], so that their memory serves again.
-    pub(super) fn take_drafts(&mut self) -> Box<Drafts> {
-        self.drafts.take().unwrap_or_else(|| Box::new(Drafts::new(self.pool.page_size())))
+    pub(super) fn take_drafts(&self) -> Box<Drafts> {
+        let page_size = self.pool.page_size();
+        let kept = DRAFTS.take().filter(|drafts| drafts.page_size() == page_size);
+        kept.unwrap_or_else(|| Box::new(Drafts::new(page_size)))
     }
 
-    pub(super) fn give_drafts(&mut self, drafts: Box<Drafts>) {
-        self.drafts = Some(drafts);
+    pub(super) fn give_drafts(&self, drafts: Box<Drafts>) {
+        DRAFTS.set(Some(drafts));
     }
 
     /// Whether a page with `count` slots may have one more.

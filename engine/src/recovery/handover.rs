@@ -7,8 +7,8 @@
 use super::part::Part;
 use crate::Background;
 use crate::error::{Error, Result};
-use ashlar_disk::sync::{Condvar, Mutex, spawn};
-use std::collections::VecDeque;
+use crate::handover::{self, Next, Taker};
+use ashlar_disk::sync::{JoinHandle, Mutex, spawn};
 use std::sync::Arc;
 
 /// What the reader hands over.
@@ -19,89 +19,21 @@ pub(super) enum Given {
     Last,
 }
 
-/// Between the two threads.
-struct Handover {
-    state: Mutex<State>,
-    changed: Condvar,
-    /// The weight of what may wait.
-    at_most: usize,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Given>,
-    weight: usize,
-    /// The reader gives nothing any more.
-    over: bool,
-    /// The taker takes nothing any more.
-    stopped: bool,
-}
-
-/// What the taker finds.
-enum Next {
-    Given(Given),
-    /// Nothing yet.
-    Nothing,
-    Over,
-}
-
-impl Handover {
-    /// Hands something over, waiting for room. False: it is not wanted any more.
-    fn give(&self, given: Given) -> bool {
-        let weight = if let Given::Part(part) = &given { part.weight } else { 0 };
-        let mut state = self.state.lock();
-        while !state.stopped && state.weight > 0 && state.weight + weight > self.at_most {
-            self.changed.wait(&mut state);
-        }
-        state.weight += weight;
-        state.waiting.push_back(given);
-        self.changed.notify_all();
-        !state.stopped
-    }
-
-    /// The next one; where `wait` is set it waits for it.
-    fn next(&self, wait: bool) -> Next {
-        let mut state = self.state.lock();
-        loop {
-            match state.waiting.pop_front() {
-                Some(given) => {
-                    if let Given::Part(part) = &given {
-                        state.weight -= part.weight;
-                    }
-                    self.changed.notify_all();
-                    return Next::Given(given);
-                }
-                None if state.over => return Next::Over,
-                None if !wait => return Next::Nothing,
-                None => self.changed.wait(&mut state),
-            }
-        }
-    }
-
-    fn set(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock());
-        self.changed.notify_all();
+impl Given {
+    fn weight(&self) -> usize {
+        if let Given::Part(part) = self { part.weight } else { 0 }
     }
 }
 
-/// Tells the taker that the reader is over, however it ends.
-struct Over(Arc<Handover>);
+/// Whoever takes parts, and the reader, which is told when this goes, and waited for.
+struct Taking {
+    parts: Option<Taker<Given>>,
+    reader: Option<JoinHandle>,
+}
 
-impl Drop for Over {
+impl Drop for Taking {
     fn drop(&mut self) {
-        self.0.set(|state| state.over = true);
-    }
-}
-
-/// Tells the reader that the taker is over, and waits for it.
-struct Stop<'a> {
-    handover: &'a Handover,
-    reader: Option<ashlar_disk::sync::JoinHandle>,
-}
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.handover.set(|state| state.stopped = true);
+        self.parts = None;
         // What it panicked with has been told; without an outcome of its own the caller finds that out.
         let _ = self.reader.take().map(|reader| reader.join());
     }
@@ -129,17 +61,22 @@ pub(super) fn beside<T: Send + 'static>(
         });
         return taken.map(|()| outcome);
     }
-    let handover = Arc::new(Handover { state: Mutex::default(), changed: Condvar::new(), at_most });
+    let (giver, taker) = handover::queue(at_most);
     let outcome: Arc<Mutex<Option<T>>> = Arc::default();
-    let (over, told) = (Over(handover.clone()), outcome.clone());
+    let told = outcome.clone();
     let reader = spawn("ashlar-replay", move || {
-        let outcome = read(&mut |given| over.0.give(given));
+        // With the closure the giver goes, when the outcome is told.
+        let giver = giver;
+        let outcome = read(&mut |given: Given| {
+            let weight = given.weight();
+            giver.give(given, weight)
+        });
         *told.lock() = Some(outcome);
     })?;
-    let stop = Stop { handover: &handover, reader: Some(reader) };
+    let taking = Taking { parts: Some(taker), reader: Some(reader) };
     let mut busy = true;
-    loop {
-        match handover.next(!busy) {
+    while let Some(parts) = &taking.parts {
+        match parts.next(!busy) {
             Next::Given(given) => {
                 take(given)?;
                 busy = true;
@@ -148,7 +85,7 @@ pub(super) fn beside<T: Send + 'static>(
             Next::Over => break,
         }
     }
-    drop(stop);
+    drop(taking);
     let outcome = outcome.lock().take();
     outcome.ok_or_else(|| Error::WalCorrupted { detail: "the thread that read it has panicked: see what it said".into() })
 }

@@ -82,6 +82,8 @@ impl Shape {
     pub(super) fn options(&self, fs: Arc<dyn Fs>) -> Options {
         let background = if self.background { Background::Threads } else { Background::Manual };
         let options = self.geometry.options(Some(fs), background).tend_every(self.tend_every.0, self.tend_every.1);
+        // So little that loads are built by a thread of their own, where there may be one.
+        let options = options.bulk_lot(64);
         match self.versions_limit {
             Some(bytes) => options.versions_limit(bytes),
             None => options,
