@@ -3,7 +3,8 @@
 //!
 //! A history is several runs, each from a recovery to a crash (or a checkpoint and on). Checked at each recovery: what is
 //! replayed is a prefix of what was appended, with every confirmed transaction, nothing torn and nothing older. Another check
-//! damages one confirmed flush: recovery must refuse to start instead of ending the log there.
+//! damages confirmed flushes: recovery must refuse to start instead of ending the log there. Segments were all in use before: where
+//! nothing was written yet stands what recycling left.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,13 +15,30 @@ use std::rc::Rc;
 const FLUSH_BLOCKS_MAX: u64 = 2;
 const IN_FLIGHT_MAX: usize = 3;
 
+/// Blocks of a segment.
+const SEGMENT: u64 = 6;
+
+/// Which flushes past a gap are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// All.
+    All,
+    /// Those in the gap's segment, in the next one, and in each further one that does not begin with what recycling left.
+    Entered,
+    /// The same, and the next one like the further ones.
+    EnteredFromTheNext,
+    /// Those in the gap's segment and the next one.
+    Near,
+    /// Those that could have been in flight with what stood at the gap.
+    InFlight,
+}
+
 /// The rules of recovery and of opening that can be left out. `GOOD` is the design.
 #[derive(Clone, Copy)]
 struct Rules {
     /// The first flush must not be of an incarnation below the one the superblock gives for C.
     floor_from_superblock: bool,
-    /// Past the gap every flush is looked at; else only those that could have been in flight with it.
-    look_on_to_the_end: bool,
+    search: Search,
     /// A record never continues across a change of incarnation.
     records_end_with_incarnation: bool,
     /// Each run has an incarnation of its own that no run before it had; else one more than the newest that was found.
@@ -37,7 +55,7 @@ struct Rules {
 
 const GOOD: Rules = Rules {
     floor_from_superblock: true,
-    look_on_to_the_end: true,
+    search: Search::Entered,
     records_end_with_incarnation: true,
     incarnation_is_new: true,
     first_flush_alone: false,
@@ -64,7 +82,7 @@ struct Flush {
     pieces: Vec<Piece>,
 }
 
-/// Which flush's which block each block of the log holds.
+/// Which flush's which block each block of the log holds; those that were written since their segments were recycled.
 type Disk = BTreeMap<u64, (Rc<Flush>, u64)>;
 
 #[derive(Clone, Copy, Default)]
@@ -103,8 +121,17 @@ fn recover(disk: &Disk, superblock: Superblock, rules: Rules) -> Option<Log> {
         end += flush.blocks;
         chain.push(flush);
     }
-    let horizon = if rules.look_on_to_the_end { u64::MAX } else { end + IN_FLIGHT_MAX as u64 * FLUSH_BLOCKS_MAX };
-    let past_the_gap = disk.range(end + 1..horizon).filter_map(|(&position, _)| valid(disk, position));
+    let segment = |position: u64| position / SEGMENT;
+    let begins_with_leftovers = |position: u64| !disk.contains_key(&(segment(position) * SEGMENT));
+    let looked_at = |&position: &u64| match rules.search {
+        Search::All => true,
+        Search::Entered => segment(position) <= segment(end) + 1 || !begins_with_leftovers(position),
+        Search::EnteredFromTheNext => segment(position) == segment(end) || !begins_with_leftovers(position),
+        Search::Near => segment(position) <= segment(end) + 1,
+        Search::InFlight => position < end + IN_FLIGHT_MAX as u64 * FLUSH_BLOCKS_MAX,
+    };
+    let positions = disk.range(end + 1..).map(|(&position, _)| position).filter(looked_at);
+    let past_the_gap = positions.filter_map(|position| valid(disk, position));
     let vouches = |flush: &Rc<Flush>| flush.incarnation >= floor && flush.durable > end;
     if past_the_gap.into_iter().any(vouches) {
         return None;
@@ -174,7 +201,8 @@ impl Run<'_> {
     }
 
     fn submit(&mut self, pieces: Vec<Piece>) {
-        let blocks = self.rng.random_range(1..=FLUSH_BLOCKS_MAX);
+        let left = SEGMENT - self.position % SEGMENT;
+        let blocks = self.rng.random_range(1..=FLUSH_BLOCKS_MAX.min(left));
         let flush = self.flush(blocks, pieces);
         self.in_flight.push(flush.clone());
         self.flushes.push(flush);
@@ -277,8 +305,19 @@ fn history(rules: Rules, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes a log, damages one confirmed flush, recovers: `true` if the log just seems to end there.
-fn damage_goes_unseen(rules: Rules, seed: u64) -> bool {
+/// What is damaged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Damage {
+    /// One confirmed flush can't be read any more.
+    OneFlush,
+    /// A stretch of at most a segment's length, from a confirmed flush on, holds what recycling had left.
+    Stretch,
+    /// Any flushes but the last one can't be read any more.
+    Any,
+}
+
+/// Writes a log, damages it, recovers: `true` if the log just seems to end there though something later vouches for what is missing.
+fn damage_goes_unseen(rules: Rules, damage: Damage, seed: u64) -> bool {
     let rng = &mut ChaCha8Rng::seed_from_u64(seed);
     let mut disk = Disk::new();
     let (in_flight, flushes, unwritten, appended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -296,14 +335,29 @@ fn damage_goes_unseen(rules: Rules, seed: u64) -> bool {
         let witness = run.flush(1, Vec::new());
         put(run.disk, &witness, |_| true);
     }
-    let confirmed = run.flushes.iter().filter(|f| f.start + f.blocks <= run.durable).count();
-    if confirmed == 0 {
+    let confirmed: Vec<Rc<Flush>> = run.flushes.iter().filter(|f| f.start + f.blocks <= run.durable).cloned().collect();
+    if confirmed.is_empty() {
         return false;
     }
-    let nth = run.rng.random_range(0..confirmed);
-    let start = run.flushes[nth].start;
-    disk.remove(&start);
-    recover(&disk, Superblock { c: 0, incarnation_at_c: 1 }, rules).is_some()
+    let hit = &confirmed[rng.random_range(0..confirmed.len())];
+    let unreadable = || (Rc::new(Flush { incarnation: 0, start: u64::MAX, blocks: 1, durable: 0, pieces: Vec::new() }), 0);
+    match damage {
+        Damage::OneFlush => {
+            disk.insert(hit.start, unreadable());
+        }
+        Damage::Stretch => {
+            let end = hit.start + rng.random_range(1..=SEGMENT);
+            disk.retain(|&position, _| !(hit.start..end).contains(&position));
+        }
+        Damage::Any => {
+            for flush in confirmed.iter().filter(|flush| flush.start == hit.start || rng.random_bool(0.7)) {
+                disk.insert(flush.start, unreadable());
+            }
+        }
+    }
+    let missing = confirmed.iter().map(|flush| flush.start).find(|&start| valid(&disk, start).is_none()).expect("one was hit");
+    let vouched = disk.keys().filter_map(|&position| valid(&disk, position)).any(|flush| flush.durable > missing);
+    vouched && recover(&disk, Superblock { c: 0, incarnation_at_c: 1 }, rules).is_some()
 }
 
 #[test]
@@ -336,8 +390,37 @@ fn each_rule_left_out_shows() {
 
 #[test]
 fn damage_to_a_confirmed_flush_is_never_taken_for_the_end() {
-    assert!(!(0..20_000).any(|seed| damage_goes_unseen(GOOD, seed)));
-    for rules in [Rules { witness: false, ..GOOD }, Rules { look_on_to_the_end: false, ..GOOD }] {
-        assert!((0..2_000).any(|seed| damage_goes_unseen(rules, seed)));
+    for damage in [Damage::OneFlush, Damage::Stretch, Damage::Any] {
+        for search in [Search::All, Search::Entered] {
+            let unseen = (0..40_000).find(|&seed| damage_goes_unseen(Rules { search, ..GOOD }, damage, seed));
+            assert_eq!(unseen, None, "{damage:?}");
+        }
+        let in_flight = Rules { search: Search::InFlight, ..GOOD };
+        assert!((0..2_000).any(|seed| damage_goes_unseen(in_flight, damage, seed)), "{damage:?}");
     }
+    for (damage, search) in [(Damage::Stretch, Search::EnteredFromTheNext), (Damage::Any, Search::Near)] {
+        assert!((0..20_000).any(|seed| damage_goes_unseen(Rules { search, ..GOOD }, damage, seed)), "{damage:?}");
+    }
+}
+
+/// Without the witness nothing vouches for the last flush.
+#[test]
+fn the_last_flush_needs_a_witness() {
+    let last_is_lost = |rules: Rules, seed| {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let mut disk = Disk::new();
+        let (in_flight, flushes, unwritten, appended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut run =
+            Run { disk: &mut disk, rng, rules, incarnation: 1, position: 0, durable: 0, in_flight, flushes, unwritten, appended };
+        run.submit(vec![Piece { transaction: 1, index: 0, count: 1 }]);
+        run.complete_all();
+        if rules.witness {
+            let witness = run.flush(1, Vec::new());
+            put(run.disk, &witness, |_| true);
+        }
+        disk.remove(&0);
+        recover(&disk, Superblock { c: 0, incarnation_at_c: 1 }, rules).is_some()
+    };
+    assert!(!(0..100).any(|seed| last_is_lost(GOOD, seed)));
+    assert!((0..100).all(|seed| last_is_lost(Rules { witness: false, ..GOOD }, seed)));
 }

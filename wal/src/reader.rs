@@ -88,7 +88,8 @@ pub struct LogScan {
 pub enum Met<'a> {
     /// The next record.
     Record(LentRecord<'a>),
-    /// No record follows. Whether there should be one is looked into next: all of the log is searched for a flush that says so.
+    /// No record follows. Whether there should be one is looked into next: what may have been written behind is searched for a flush that
+    /// says so.
     NoFurther,
 }
 
@@ -349,7 +350,7 @@ impl Follow {
         if let Some(end) = self.end {
             return Err(self.window.damaged(self.next, end, Damage::Changed));
         }
-        match check_gap(&mut self.window, self.next, self.start.durable, self.start.incarnation_at_c) {
+        match check_gap(&mut self.window, self.next, &self.start) {
             Err(Error::Corrupted { .. }) if self.mistake == Mistake::Truncates => {}
             outcome => outcome?,
         }

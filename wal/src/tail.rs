@@ -12,7 +12,7 @@
 //! | a gap, and                                                                | decision                         |
 //! | ------------------------------------------------------------------------- | -------------------------------- |
 //! | the superblock says that the log was durable beyond its start             | corrupted                        |
-//! | a valid flush of an incarnation not below C's says so, wherever it stands | corrupted                        |
+//! | a valid flush of an incarnation not below C's says so                     | corrupted                        |
 //! | a segment from the gap's on begins with a flush of another database       | corrupted                        |
 //! | neither                                                                   | the torn, unconfirmed tail: end  |
 //!
@@ -29,6 +29,12 @@
 //!    older than C and says less. A segment's first block is never anything but zeros or a flush's header, so a flush of another
 //!    database there is no content of ours: the log's files were exchanged.
 //!
+//! Where it is looked for: all through the gap's segment and the next one. Of a later segment the first block says whether it was ever
+//! written to since it was recycled: if what recycling has left stands there, it is passed over; whatever else stands there, readable or not,
+//! it is searched. So an open takes no longer where the log may be long, and damage is still told in every case but this: nothing is
+//! whole any more from the gap to the end of the next segment, and the one behind that has got its old beginning back. (A random
+//! model of this is `tests/tests/model_log_end.rs`.)
+//!
 //! A read error is not a gap: it ends recovery with that error.
 //!
 //! A superblock may say that its database was closed with nothing in the log from C on. Then the log ends at C, and is not searched
@@ -39,6 +45,7 @@
 use crate::format::{FlushHeader, Unfit};
 use crate::lsn::SegmentNo;
 use crate::pool::last_needed;
+use crate::reader::LogStart;
 use crate::window::Window;
 use crate::{Damage, Lsn, Result};
 
@@ -93,10 +100,10 @@ pub(crate) fn classify(found: Result<FlushHeader, Unfit>, last: u32, newest: u32
 }
 
 /// The second table: an error if the gap at `gap` was once confirmed, or if a segment that must be there is missing.
-/// `durable` is what the superblock knows, `incarnation_at_c` the lowest incarnation that counts.
-pub(crate) fn check_gap(window: &mut Window, gap: Lsn, durable: Lsn, incarnation_at_c: u32) -> Result<()> {
-    let segments = window.directory().list()?;
-    if let Some(voucher) = find_voucher(window, &segments, gap, incarnation_at_c)? {
+/// `start` is what the superblock knows.
+pub(crate) fn check_gap(window: &mut Window, gap: Lsn, start: &LogStart) -> Result<()> {
+    let (durable, segments) = (start.durable, window.directory().list()?);
+    if let Some(voucher) = find_voucher(window, &segments, gap, start)? {
         let damage = Damage::Confirmed { witness: voucher.lsn, durable: voucher.durable };
         return Err(window.damaged(gap, voucher.durable, damage));
     }
@@ -119,7 +126,8 @@ pub(crate) fn check_empty(window: &mut Window, c: Lsn, incarnation_at_c: u32, ne
     let behind: Vec<_> = segments.iter().copied().filter(|&segment| window.geometry().start_of(segment) > c).collect();
     for segment in behind {
         let first = window.geometry().start_of(segment);
-        if let Some(flush) = flush_anywhere(window, first, true)?
+        if !begins_with_leftovers(window, first, c)?
+            && let Some(flush) = flush_anywhere(window, first, true)?
             && vouches(&flush, c, incarnation_at_c)
         {
             let damage = Damage::Confirmed { witness: flush.lsn, durable: flush.durable };
@@ -157,19 +165,33 @@ fn flush_anywhere(window: &mut Window, lsn: Lsn, first: bool) -> Result<Option<F
 }
 
 /// A valid flush in the segments from that of `gap` on, wherever it belongs, that says that the log was durable beyond it.
-fn find_voucher(window: &mut Window, segments: &[SegmentNo], gap: Lsn, incarnation_min: u32) -> Result<Option<FlushHeader>> {
+fn find_voucher(window: &mut Window, segments: &[SegmentNo], gap: Lsn, start: &LogStart) -> Result<Option<FlushHeader>> {
     let geometry = *window.geometry();
-    for &segment in segments.iter().filter(|&&segment| segment >= geometry.segment_of(gap)) {
+    let own = geometry.segment_of(gap);
+    let mut beginnings = window.beside().by_blocks();
+    for &segment in segments.iter().filter(|&&segment| segment >= own) {
         let (first, end) = (geometry.start_of(segment), geometry.start_of(segment.next()));
+        if segment > own.next() && begins_with_leftovers(&mut beginnings, first, start.c)? {
+            continue;
+        }
         let mut lsn = first.max(gap);
         while lsn < end {
             match flush_anywhere(window, lsn, lsn == first)? {
-                Some(flush) if vouches(&flush, gap, incarnation_min) => return Ok(Some(flush)),
+                Some(flush) if vouches(&flush, gap, start.incarnation_at_c) => return Ok(Some(flush)),
                 _ => lsn = lsn.plus(geometry.block),
             }
         }
     }
     Ok(None)
+}
+
+/// Whether the segment that begins at `first` begins with what recycling has left: a flush of ours that began a segment before C's. Its
+/// checksum is not looked at, since it may be long; that one which was written here says such a thing takes damage to two of its fields.
+fn begins_with_leftovers(window: &mut Window, first: Lsn, c: Lsn) -> Result<bool> {
+    let geometry = *window.geometry();
+    let Some(claimed) = window.claimed_by_us_at(first)? else { return Ok(false) };
+    let began_a_segment = claimed.lsn.0.is_multiple_of(geometry.segment_size);
+    Ok(began_a_segment && claimed.lsn < geometry.start_of(geometry.segment_of(c)) && claimed.durable <= claimed.lsn)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! that of the flush it last gave.
 
 use crate::ahead::Ahead;
-use crate::format::{ClaimedFlush, FlushHeader, HEADER_SIZE, Unfit};
+use crate::format::{ClaimedFlush, FlushHeader, HEADER_SIZE, Unfit, uuid_tag_of};
 use crate::layout::Geometry;
 use crate::lsn::SegmentNo;
 use crate::options::Mistake;
@@ -53,6 +53,22 @@ impl Window {
     pub(crate) fn ahead_by(self, queue: Arc<dyn Queue>) -> Window {
         let piece = self.step.min(PIECE_SIZE);
         Window { memory: AlignedBuf::zeroed(piece as usize), ahead: Some(Ahead::new(queue, piece)), ..self }
+    }
+
+    /// Another on the same log, on nothing yet.
+    pub(crate) fn beside(&self) -> Window {
+        Window::new(self.directory.clone(), self.geometry, self.uuid_tag, self.mistake)
+    }
+
+    /// What the header at `lsn` claims, unchecked, if it is that of a flush of this database, of whichever position.
+    ///
+    /// # Errors
+    /// Of the disk; a segment that is missing or of a wrong length.
+    pub(crate) fn claimed_by_us_at(&mut self, lsn: Lsn) -> Result<Option<FlushHeader>> {
+        self.cover(lsn, self.geometry.block)?;
+        let bytes = self.from(lsn);
+        let claimed = ClaimedFlush::read_anywhere(bytes).ok().filter(|_| uuid_tag_of(bytes) == self.uuid_tag);
+        Ok(claimed.map(|claimed| claimed.header()))
     }
 
     /// The flush that begins at `lsn`, a multiple of the block, checked; or why there is none.

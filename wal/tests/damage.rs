@@ -2,7 +2,8 @@
 
 mod common;
 
-use ashlar_wal::{Damage, Error, FlushInfo, LogEnd, Lsn, Result};
+use ashlar_disk::AlignedBuf;
+use ashlar_wal::{Damage, Error, FlushInfo, LogEnd, LogStart, Lsn, Result};
 use common::{Log, body, id_of, memory, small};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -75,10 +76,63 @@ fn damage_up_to_the_last_whole_flush_is_told_however_wide() {
     let flushes = log.flushes().expect("inspect");
     for flush in &flushes[..flushes.len() - 1] {
         let len = log.options.block.bytes();
-        log.poke(flush.lsn, &mut ashlar_disk::AlignedBuf::zeroed(len));
+        log.poke(flush.lsn, &mut AlignedBuf::zeroed(len));
     }
     let found = ids(&log);
     assert!(matches!(found, Err(Error::Corrupted { from: Lsn(0), .. })), "{found:?}");
+}
+
+/// A log whose later segments were recycled and not yet written to: what stands in them is only looked at where their beginning says that it
+/// may count, and always in the segment behind the end's.
+#[test]
+fn what_recycling_left_is_passed_over_where_it_says_so() {
+    let mut log = Log::create(memory(), Path::new("/wal"), small()).expect("create");
+    let (wal, _) = log.open().expect("open");
+    let fill = |kib: u64| {
+        for id in 0..kib / 4 {
+            wal.append(body(id, 4000));
+            wal.flush_to(wal.appended()).expect("flush");
+        }
+    };
+    fill(8 * 64);
+    let c = wal.cut_point();
+    log.start = LogStart { c, incarnation_at_c: 1, newest_incarnation: 1, durable: wal.appended() };
+    wal.recycle_below(c).expect("recycle");
+    fill(8);
+    wal.close().expect("close");
+    let flushes = log.flushes().expect("inspect");
+    let (lost, witness) = (&flushes[flushes.len() - 2], &flushes[flushes.len() - 1]);
+    let (block, size) = (log.options.block.bytes(), log.options.segment_size);
+    let first_of = |nth: u64| Lsn((lost.lsn.0 / size + nth) * size);
+    let last = log.segments().iter().filter_map(|name| name.strip_suffix(".wal")?.parse::<u64>().ok()).max().expect("segments");
+    assert!(last * size > first_of(2).0, "there are recycled segments: {:?}", log.segments());
+    // Nothing vouches for the last records but a copy of the witness, in the middle of what recycling left.
+    let mut copy = log.peek(witness.lsn, block);
+    log.flip(lost.lsn, 1);
+    log.flip(witness.lsn, 1);
+    for segment in 1..=last - first_of(0).0 / size {
+        assert!(log.scan().is_ok(), "nothing vouches");
+        let (first, middle) = (first_of(segment), first_of(segment).plus(3 * block as u64));
+        let mut before = log.peek(middle, block);
+        log.poke(middle, &mut copy);
+        let found = log.scan().map(|_| ());
+        assert_eq!(found.is_err(), segment == 1, "segment {segment} behind the end's: {found:?}");
+        let mut beginning = log.peek(first, block);
+        for damaged in [0, 8, 24, 32, 100] {
+            log.flip(first.plus(damaged), 0x80);
+            let found = log.scan().map(|_| ());
+            // Its length, its checksum and what it carries don't matter; whose it is, where it belonged and what it claims do.
+            assert_eq!(found.is_err(), segment == 1 || [24, 32].contains(&damaged), "byte {damaged}: {found:?}");
+            log.poke(first, &mut beginning);
+        }
+        for other in [AlignedBuf::zeroed(block), log.peek(first.plus(block as u64), block)] {
+            let mut other = other;
+            log.poke(first, &mut other);
+            assert!(log.scan().is_err(), "segment {segment} may have been written to");
+            log.poke(first, &mut beginning);
+        }
+        log.poke(middle, &mut before);
+    }
 }
 
 #[test]

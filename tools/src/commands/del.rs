@@ -30,10 +30,12 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     let key = args.hex.parse("key", &args.key)?;
     let db = open::for_writing(&args.dir, &args.open, out)?;
     let keyspace = open::keyspace(&db, &args.keyspace.keyspace)?;
-    if !keyspace.contains_key(&key)? {
+    let is_there = keyspace.contains_key(&key)?;
+    if is_there {
+        keyspace.remove_with(&key, Durability::Immediate)?;
+    } else {
         remark(format_args!("there is no key {} in keyspace {:?}", args.hex.show(&key), keyspace.name()));
-        return Ok(Outcome::No);
     }
-    keyspace.remove_with(&key, Durability::Immediate)?;
-    Ok(Outcome::Done)
+    db.close()?;
+    Ok(if is_there { Outcome::Done } else { Outcome::No })
 }

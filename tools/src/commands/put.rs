@@ -53,6 +53,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Outcome> {
     };
     let db = open::or_create(&args.dir, &args.open, &args.create, out)?;
     db.keyspace(&args.keyspace.keyspace)?.insert_with(&key, &value, Durability::Immediate)?;
+    db.close()?;
     Ok(Outcome::Done)
 }
 
