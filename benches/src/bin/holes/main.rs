@@ -57,7 +57,7 @@ struct Args {
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
     region_kib: u64,
     /// Turns until a file that is never steady is measured all the same. A turn: as many changed pages as there are pages.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 40)]
     turns_max: usize,
     /// Turns that are measured.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]

@@ -3,8 +3,8 @@
 use crate::study::{Found, Outcome};
 use std::fmt::Write;
 
-/// The device's time: a row for each case, a column for each policy; outcomes stand case by case. The least is bold. In brackets: pages
-/// written for each that was changed, where that is more than one. A star: not steady.
+/// The device's time: a row for each case, a column for each policy; outcomes stand case by case. The least is bold. In brackets, where
+/// pages were moved: the time of the writes alone, and pages written for each that was changed. A star: not steady.
 pub(crate) fn times(outcomes: &[Outcome], columns: usize) -> String {
     let mut out = String::from("| updates | in use | batch |");
     for outcome in outcomes.iter().take(columns) {
@@ -22,7 +22,7 @@ pub(crate) fn times(outcomes: &[Outcome], columns: usize) -> String {
             let mark = if time(found) == least { "**" } else { "" };
             let _ = write!(out, " {mark}{:.1}{mark}", time(found));
             if found.tally.moved > 0 {
-                let _ = write!(out, " ({:.2})", found.written_a_page);
+                let _ = write!(out, " ({:.1}; {:.2})", found.write_us, found.written_a_page);
             }
             let _ = write!(out, "{} |", if found.steady { "" } else { "\\*" });
         }
@@ -93,7 +93,7 @@ mod tests {
         let lines: Vec<String> = times(&row, 4).lines().map(str::to_owned).collect();
         assert_eq!(lines[0], "| updates | in use | batch | A | B | C | D |");
         assert_eq!(lines[1], "| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-        assert_eq!(lines[2], "| uniform | 80 % | 256 | 9.0 | **8.5** (2.50) | no room | 11.0 (1.07)\\* |");
+        assert_eq!(lines[2], "| uniform | 80 % | 256 | 9.0 | **8.5** (6.0; 2.50) | no room | 11.0 (10.0; 1.07)\\* |");
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! cheaper.
 //!
 //! Moves are part of a checkpoint like changes: the region is free when that is durable. Where what is free would not take the next batch, and
-//! what can be moved in its own checkpoint is not enough, more checkpoints are made, with moves only; they are counted.
+//! what can be moved in its own checkpoint is not enough, more checkpoints are made, with moves only; they are counted. So that they are
+//! few, some regions more are kept free to move to, up to a fiftieth of the file.
 
 use super::{Device, NoRoom, Policy, buffers, count_transfers};
 use crate::page_file::{PageFile, Region};
@@ -59,6 +60,11 @@ impl Evacuate {
     /// How many free regions the next batch takes, if it is like this one.
     fn needed(&self, file: &PageFile, batch: &[Update]) -> u64 {
         (batch.len() as u64 * file.unit()).div_ceil(file.region_blocks()) + SPARE_REGIONS
+    }
+
+    /// How many should be free after a checkpoint.
+    fn wanted(&self, needed: u64) -> u64 {
+        needed + (2 * needed).min(self.open.len() as u64 / 50)
     }
 
     /// The next place of a log; a region begun anew where the last one is full.
@@ -182,7 +188,7 @@ impl Policy for Evacuate {
         let mut idle = 0;
         while self.free_regions(file) < needed {
             let before = self.free_regions(file);
-            if self.empty_regions(file, needed, tally) == 0 {
+            if self.empty_regions(file, self.wanted(needed), tally) == 0 {
                 return Err(NoRoom);
             }
             self.checkpoint(file);
@@ -194,7 +200,7 @@ impl Policy for Evacuate {
             }
         }
         self.write_changes(file, batch, tally)?;
-        self.empty_regions(file, needed, tally);
+        self.empty_regions(file, self.wanted(needed), tally);
         self.checkpoint(file);
         Ok(())
     }
@@ -204,4 +210,82 @@ impl Policy for Evacuate {
 fn add_in_transfers(io: &mut Io, blocks: u64, transfer_blocks: u64) {
     io.transfers += blocks.div_ceil(transfer_blocks);
     io.blocks += blocks;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::Cost;
+
+    const DEVICE: Device = Device {
+        transfer_blocks: 8,
+        block_kib: 4,
+        cost: Cost { write_us: 8.6, write_kib_us: 0.51, read_us: 11.5, read_kib_us: 0.8 },
+    };
+
+    /// Four regions of eight pages, and four free ones; pages as given are changed, and go to the fifth.
+    fn file(changed: &[u32]) -> PageFile {
+        let mut file = PageFile::new(&[2; 32], 2, 16, 128);
+        for (&page, start) in changed.iter().zip((64..).step_by(2)) {
+            assert!(file.claim(Extent { start, len: 2 }));
+            file.write(page, Extent { start, len: 2 });
+        }
+        file.checkpoint();
+        file
+    }
+
+    #[test]
+    fn greedy_takes_the_least_living_and_cost_benefit_weighs_age() {
+        // One page of the first region is gone, two of the last, whose other pages are younger.
+        let mut file = file(&[0, 30, 31]);
+        let victim = |file: &PageFile, choice| Evacuate::new(file, DEVICE, choice).victim(file);
+        // The fifth region, with three pages, is the emptiest of those in use.
+        assert_eq!(victim(&file, Choice::Greedy), Some(4));
+        // It has just been written.
+        assert_eq!(victim(&file, Choice::CostBenefit), Some(3));
+        for (page, start) in [(24, 80), (30, 82), (31, 84)] {
+            assert!(file.claim(Extent { start, len: 2 }));
+            file.write(page, Extent { start, len: 2 });
+        }
+        file.checkpoint();
+        assert_eq!(victim(&file, Choice::Greedy), Some(4), "one page is left there");
+    }
+
+    #[test]
+    fn an_emptied_region_is_free_after_the_checkpoint_and_its_pages_stand_elsewhere() {
+        let mut file = file(&[0, 1, 2, 3, 4, 5]);
+        let mut evacuate = Evacuate::new(&file, DEVICE, Choice::Greedy);
+        let mut tally = Tally::default();
+        let free = evacuate.free_regions(&file);
+        assert_eq!(evacuate.empty_regions(&mut file, free + 1, &mut tally), 2, "one region's worth is taken by what moves");
+        evacuate.checkpoint(&mut file);
+        file.check().unwrap();
+        assert_eq!(file.regions()[0].live, 0);
+        assert!(file.at(6).start >= 64 && file.at(7).start >= 64);
+        assert_eq!(tally.moved, 2 + 6);
+        assert_eq!(tally.written.blocks, 16);
+    }
+
+    #[test]
+    fn a_region_is_read_in_the_cheaper_way() {
+        let read = |changed: &[u32]| {
+            let file = file(changed);
+            let mut tally = Tally::default();
+            Evacuate::new(&file, DEVICE, Choice::Greedy).count_reads(&file, &file.pages_in(0), &mut tally);
+            tally.read
+        };
+        assert_eq!(read(&[]), Io { transfers: 2, blocks: 16 });
+        assert_eq!(read(&[1, 3, 5]), Io { transfers: 2, blocks: 16 }, "with what lies between");
+        assert_eq!(read(&[1, 2, 3, 4, 5, 6]), Io { transfers: 2, blocks: 4 }, "the two that are left, each by itself");
+    }
+
+    #[test]
+    fn where_nothing_can_be_won_there_is_no_room() {
+        // Everything in use, and as much free as one region: not what a batch takes.
+        let mut file = PageFile::new(&[2; 56], 2, 16, 128);
+        let batch: Vec<Update> = (0..40).map(|page| Update { page, len: 2 }).collect();
+        let mut evacuate = Evacuate::new(&file, DEVICE, Choice::Greedy);
+        assert_eq!(evacuate.write_epoch(&mut file, &batch, &mut Tally::default()), Err(NoRoom));
+        file.check().unwrap();
+    }
 }

@@ -1,11 +1,16 @@
 //! Filling holes: nothing is moved, an image goes to a place that is free.
 //!
 //! - [`Sweep`] is the engine's: `Space::allocate_batch`, from low to high;
-//! - [`LongRunsFirst`] leaves short holes until there are no long ones: so they get time to become longer;
-//! - [`EmptiestFirst`] goes to the region of which most is free, fills it, and goes to the next.
+//! - [`RunsFirst`] leaves short holes until there are no long ones: so they get time to become longer; or takes any, and cares for no
+//!   units: then nothing can be promised to who makes pages dirty;
+//! - [`EmptiestFirst`] goes to the region of which most is free, fills it, and goes to the next;
+//! - [`HotApart`] does that with pages that were changed a short while ago, and with all others what the engine does: so what is free again
+//!   soon stands together.
 
-use super::{Device, Fill};
+use super::{Device, Fill, NoRoom, Policy};
 use crate::page_file::PageFile;
+use crate::tally::Tally;
+use crate::updates::Update;
 use ashlar_benches::Extent;
 
 /// The engine's own.
@@ -30,8 +35,10 @@ impl Fill for Sweep {
 }
 
 /// A sweep that stops only at runs of some length. One that finds none is followed by one that takes half as long ones.
-pub(crate) struct LongRunsFirst {
+pub(crate) struct RunsFirst {
     device: Device,
+    /// Whether an image may lie across two units.
+    across_units: bool,
     /// Units of a run that is wanted.
     wanted: u64,
     /// Units of a run that this sweep takes.
@@ -44,16 +51,21 @@ pub(crate) struct LongRunsFirst {
     run_end: u64,
 }
 
-impl LongRunsFirst {
-    pub(crate) fn new(device: Device, wanted: u64) -> LongRunsFirst {
-        LongRunsFirst { device, wanted, least: wanted, next: 0, found: false, run_end: 0 }
+impl RunsFirst {
+    pub(crate) fn new(device: Device, wanted: u64) -> RunsFirst {
+        RunsFirst { device, across_units: false, wanted, least: wanted, next: 0, found: false, run_end: 0 }
+    }
+
+    /// Takes any hole that is long enough for the image.
+    pub(crate) fn across_units(device: Device) -> RunsFirst {
+        RunsFirst { across_units: true, ..RunsFirst::new(device, 1) }
     }
 
     fn place(&mut self, file: &mut PageFile, len: u64) -> Option<Extent> {
         loop {
             while self.next + len <= self.run_end {
                 let at = Extent { start: self.next, len };
-                if file.fits(at.start, len) && file.claim(at) {
+                if (self.across_units || file.fits(at.start, len)) && file.claim(at) {
                     self.next += len;
                     self.found = true;
                     return Some(at);
@@ -68,26 +80,26 @@ impl LongRunsFirst {
     fn next_run(&mut self, file: &PageFile) -> Option<()> {
         // The last sweep takes single blocks as well, for short images.
         let blocks = |least| if least == 1 { 1 } else { least * file.unit() };
-        let mut block = self.next;
+        // What is left of the run before is too short.
+        let mut block = self.next.max(self.run_end);
         loop {
             if block >= file.total() {
                 self.start_over()?;
-                block = 0;
+                (block, self.next, self.run_end) = (0, 0, 0);
             }
             let region = &file.regions()[(block / file.region_blocks()) as usize];
             if block % file.region_blocks() == 0 && region.free == 0 {
                 block += file.region_blocks();
                 continue;
             }
-            let mut end = block;
-            while file.is_free(Extent { start: end, len: 1 }) {
-                end += 1;
-            }
+            // Regions are counted apart, so no image lies across two.
+            let stop = if self.across_units { (block + 1).next_multiple_of(file.region_blocks()) } else { file.total() };
+            let end = (block..stop).find(|&end| !file.is_free(Extent { start: end, len: 1 })).unwrap_or(stop);
             if end - block >= blocks(self.least) {
                 (self.next, self.run_end) = (block, end);
                 return Some(());
             }
-            block = end + 1;
+            block = end.max(block + 1);
         }
     }
 
@@ -101,7 +113,7 @@ impl LongRunsFirst {
     }
 }
 
-impl Fill for LongRunsFirst {
+impl Fill for RunsFirst {
     fn places(&mut self, file: &mut PageFile, lens: &[u64]) -> Option<Vec<Extent>> {
         place_all(file, lens, |file, len| self.place(file, len))
     }
@@ -162,6 +174,32 @@ impl Fill for EmptiestFirst {
 
     fn device(&self) -> Device {
         self.device
+    }
+}
+
+/// What changes often goes to the emptiest regions, the rest from low to high.
+pub(crate) struct HotApart {
+    hot: EmptiestFirst,
+    cold: Sweep,
+}
+
+/// Hot is what was changed among the last so many batches of changes.
+const HOT_BATCHES: u64 = 2;
+
+impl HotApart {
+    pub(crate) fn new(file: &PageFile, device: Device) -> HotApart {
+        HotApart { hot: EmptiestFirst::new(file, device), cold: Sweep::new(device) }
+    }
+}
+
+impl Policy for HotApart {
+    fn write_epoch(&mut self, file: &mut PageFile, batch: &[Update], tally: &mut Tally) -> Result<(), NoRoom> {
+        let since = file.clock().saturating_sub(HOT_BATCHES * batch.len() as u64);
+        let (hot, cold): (Vec<Update>, Vec<Update>) = batch.iter().partition(|update| file.changed(update.page) > since);
+        self.hot.write_pages(file, &hot, tally)?;
+        self.cold.write_pages(file, &cold, tally)?;
+        file.checkpoint();
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::tally::{Cost, Io, Tally};
 use crate::updates::Update;
 use ashlar_benches::Extent;
 pub(crate) use evacuate::{Choice, Evacuate};
-pub(crate) use fill::{EmptiestFirst, LongRunsFirst, Sweep};
+pub(crate) use fill::{EmptiestFirst, HotApart, RunsFirst, Sweep};
 
 /// There is no room for a batch, whatever is moved and however often a checkpoint is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,9 +55,10 @@ impl Named {
 pub(crate) fn all() -> Vec<Named> {
     vec![
         Named::new("fill (engine)", |_, device| Sweep::new(device)),
-        Named::new("fill, runs of 4 first", |_, device| LongRunsFirst::new(device, 4)),
-        Named::new("fill, runs of 16 first", |_, device| LongRunsFirst::new(device, 16)),
-        Named::new("fill, emptiest first", |file, device| EmptiestFirst::new(file, device)),
+        Named::new("fill, runs of 4 first", |_, device| RunsFirst::new(device, 4)),
+        Named::new("fill, units ignored", |_, device| RunsFirst::across_units(device)),
+        Named::new("fill, emptiest first", EmptiestFirst::new),
+        Named::new("fill, hot apart", HotApart::new),
         Named::new("evacuate, greedy", |file, device| Evacuate::new(file, device, Choice::Greedy)),
         Named::new("evacuate, cost-benefit", |file, device| Evacuate::new(file, device, Choice::CostBenefit)),
     ]
@@ -97,10 +98,9 @@ pub(crate) trait Fill {
 
     /// A checkpoint has made places free.
     fn freed(&mut self) {}
-}
 
-impl<F: Fill> Policy for F {
-    fn write_epoch(&mut self, file: &mut PageFile, batch: &[Update], tally: &mut Tally) -> Result<(), NoRoom> {
+    /// Writes pages, with a checkpoint where there is no room else.
+    fn write_pages(&mut self, file: &mut PageFile, batch: &[Update], tally: &mut Tally) -> Result<(), NoRoom> {
         for buffer in buffers(batch, self.device().transfer_blocks, file.unit()) {
             let lens: Vec<u64> = buffer.iter().map(|update| update.len).collect();
             let places = match self.places(file, &lens) {
@@ -116,6 +116,13 @@ impl<F: Fill> Policy for F {
             count_transfers(&places, &mut tally.written);
             tally.updated += buffer.len() as u64;
         }
+        Ok(())
+    }
+}
+
+impl<F: Fill> Policy for F {
+    fn write_epoch(&mut self, file: &mut PageFile, batch: &[Update], tally: &mut Tally) -> Result<(), NoRoom> {
+        self.write_pages(file, batch, tally)?;
         file.checkpoint();
         self.freed();
         Ok(())
