@@ -124,7 +124,7 @@ mod tests {
         };
         let (uniform, zipf) = (again(Skew::Uniform), again(Skew::Zipf));
         assert!((5..60).contains(&uniform), "{uniform}: a twentieth of 500 is 25");
-        assert!(zipf > 150, "{zipf}");
+        assert!(zipf > 100, "{zipf}");
     }
 
     #[test]

@@ -257,13 +257,12 @@ mod tests {
         let mut evacuate = Evacuate::new(&file, DEVICE, Choice::Greedy);
         let mut tally = Tally::default();
         let free = evacuate.free_regions(&file);
-        assert_eq!(evacuate.empty_regions(&mut file, free + 1, &mut tally), 2, "one region's worth is taken by what moves");
+        assert_eq!(evacuate.empty_regions(&mut file, free + 1, &mut tally), 1);
         evacuate.checkpoint(&mut file);
         file.check().unwrap();
         assert_eq!(file.regions()[0].live, 0);
         assert!(file.at(6).start >= 64 && file.at(7).start >= 64);
-        assert_eq!(tally.moved, 2 + 6);
-        assert_eq!(tally.written.blocks, 16);
+        assert_eq!((tally.moved, tally.written.blocks), (2, 4));
     }
 
     #[test]

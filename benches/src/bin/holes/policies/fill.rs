@@ -130,7 +130,7 @@ impl Fill for RunsFirst {
 /// Fills the emptiest region, then the next.
 pub(crate) struct EmptiestFirst {
     device: Device,
-    /// Where it goes on; in the region of this block.
+    /// Where it goes on, in the region of this block; behind the file's end at the start.
     next: u64,
     /// By region: it was left with so many blocks free, because none of them was right.
     left_with: Vec<u64>,
@@ -138,7 +138,7 @@ pub(crate) struct EmptiestFirst {
 
 impl EmptiestFirst {
     pub(crate) fn new(file: &PageFile, device: Device) -> EmptiestFirst {
-        EmptiestFirst { device, next: 0, left_with: vec![u64::MAX; file.regions().len()] }
+        EmptiestFirst { device, next: file.total(), left_with: vec![u64::MAX; file.regions().len()] }
     }
 
     fn place(&mut self, file: &mut PageFile, len: u64) -> Option<Extent> {

@@ -141,22 +141,23 @@ fn found_free(f: f64) -> f64 {
 fn uniform_changes_give_what_theory_says() {
     for used in [60, 80] {
         let p = found_free(used as f64 / 100.0);
-        for (name, writes, pages) in [("fill (engine)", 1.0 - p, 1.0), ("evacuate, greedy", 0.0, 1.0 / p)] {
+        // A buffer of 32 pages ends in the middle of a hole.
+        let writes = 1.0 - p + p / 32.0;
+        for (name, pages) in [("fill (engine)", 1.0), ("evacuate, greedy", 1.0 / p)] {
             let named = all().into_iter().find(|named| named.name == name).expect("it is there");
             let mut world = World::new(Skew::Uniform, Lens { unit: 2, fill_from: 100 }, used, 7);
             let mut policy = named.policy(&world.file, DEVICE);
-            world.run(&mut *policy, 400, 100).unwrap();
+            world.run(&mut *policy, 400, 96).unwrap();
             let before = world.tally;
-            world.run(&mut *policy, 400, 100).unwrap();
+            world.run(&mut *policy, 400, 96).unwrap();
             let Tally { updated, moved, written, .. } = world.tally.since(&before);
             let found = (updated + moved) as f64 / updated as f64;
             // Some free regions are kept beside, so a little less is free elsewhere; a large region has as much free as the mean says,
             // a small one may have more, and greedy finds it.
             assert!((found / pages - 1.0).abs() < 0.12, "{name}, {used} %: {found} pages written, in theory {pages}");
             if moved == 0 {
-                // A buffer ends in the middle of holes.
                 let found = written.transfers as f64 / updated as f64;
-                assert!((found / writes - 1.0).abs() < 0.08, "{name}, {used} %: {found} writes a page, in theory {writes}");
+                assert!((found / writes - 1.0).abs() < 0.06, "{name}, {used} %: {found} writes a page, in theory {writes}");
             }
         }
     }
