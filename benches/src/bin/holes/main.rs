@@ -60,7 +60,7 @@ struct Args {
     #[arg(long, default_value_t = 40)]
     turns_max: usize,
     /// Turns that are measured.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     turns: u32,
     /// Which share of free blocks may stand in runs of another class of length, for a file to be steady.
     #[arg(long, default_value_t = 0.02)]

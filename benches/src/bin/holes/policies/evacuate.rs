@@ -54,7 +54,8 @@ impl Evacuate {
 
     /// Regions that are free as a whole.
     fn free_regions(&self, file: &PageFile) -> u64 {
-        file.regions().iter().zip(&self.open).filter(|&(region, open)| !open && region.free == file.region_blocks()).count() as u64
+        file.regions().iter().zip(&self.open).filter(|&(region, open)| !open && region.free == file.region_blocks()).count()
+            as u64
     }
 
     /// How many free regions the next batch takes, if it is like this one.
@@ -105,7 +106,9 @@ impl Evacuate {
         let room = |free: u64, head: Head| free * (file.region_blocks() - unit) + (head.end - head.next);
         loop {
             let free = self.free_regions(file);
-            let Some(victim) = self.victim(file).filter(|_| free + emptied < wanted + blocks / file.region_blocks()) else { break };
+            let Some(victim) = self.victim(file).filter(|_| free + emptied < wanted + blocks / file.region_blocks()) else {
+                break;
+            };
             let live = file.regions()[victim].live;
             if blocks + live > room(free, self.moves) {
                 break;

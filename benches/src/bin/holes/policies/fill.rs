@@ -88,7 +88,7 @@ impl RunsFirst {
                 (block, self.next, self.run_end) = (0, 0, 0);
             }
             let region = &file.regions()[(block / file.region_blocks()) as usize];
-            if block % file.region_blocks() == 0 && region.free == 0 {
+            if block.is_multiple_of(file.region_blocks()) && region.free == 0 {
                 block += file.region_blocks();
                 continue;
             }

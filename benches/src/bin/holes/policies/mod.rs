@@ -37,8 +37,10 @@ pub(crate) trait Policy {
 /// Its name, and how it is made for a file that has been loaded.
 pub(crate) struct Named {
     pub(crate) name: &'static str,
-    make: Box<dyn Fn(&PageFile, Device) -> Box<dyn Policy>>,
+    make: Box<Make>,
 }
+
+type Make = dyn Fn(&PageFile, Device) -> Box<dyn Policy>;
 
 impl Named {
     fn new<P: Policy + 'static>(name: &'static str, make: impl Fn(&PageFile, Device) -> P + 'static) -> Named {
