@@ -3,11 +3,13 @@
 //! ```sh
 //! cargo run --release -p ashlar-benches --bin holes               # a table, as in docs/performance.md
 //! cargo run --release -p ashlar-benches --bin holes -- --details  # transfers, pages moved, and what a scan meets, of each run
+//! cargo run --release -p ashlar-benches --bin holes -- --engine DIR   # the engine itself, beside the simulation
 //! ```
 //!
 //! The engine's allocator is the real one, included (`ashlar_benches::Space`); the rest of the engine is left out. Reading order: `page_file`,
-//! `updates`, `policies`, `tally`, `measure`, `study`, `report`.
+//! `updates`, `policies`, `tally`, `measure`, `study`, `report`, `engine`.
 
+mod engine;
 mod measure;
 mod page_file;
 mod policies;
@@ -17,7 +19,10 @@ mod tally;
 mod updates;
 
 use clap::Parser;
+use engine::{Seen, Work};
 use policies::Device;
+use std::error::Error;
+use std::path::PathBuf;
 use study::{Case, Outcome, Setup};
 use tally::Cost;
 use updates::{Lens, Skew};
@@ -68,6 +73,12 @@ struct Args {
     /// Decides all choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Changes a new database in this folder at random instead, and tells its writes beside those that are simulated.
+    #[arg(long, value_name = "DIR")]
+    engine: Option<PathBuf>,
+    /// With --engine: how many entries there are, how many are changed before each checkpoint, and how many checkpoints are made.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 1000, 60], value_parser = clap::value_parser!(u64).range(1..))]
+    work: Vec<u64>,
     /// Prints all figures of each run.
     #[arg(long)]
     details: bool,
@@ -83,8 +94,15 @@ fn power_of_two(text: &str) -> Result<u64, String> {
     unit.ok_or_else(|| "a page is 1, 2, 4, 8 or 16 blocks".into())
 }
 
-fn main() -> serde_json::Result<()> {
+fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
+    if let Some(dir) = &args.engine {
+        let &[entries, changes, checkpoints] = args.work.as_slice() else { return Err("--work takes three numbers".into()) };
+        let seen = engine::measure(dir, Work { entries, changes, checkpoints, seed: args.seed })?;
+        let simulated = simulated(&seen, args.seed).ok_or("the simulator has no room for this")?;
+        println!("{seen:?}; simulated: {simulated:.3} writes a page");
+        return Ok(());
+    }
     let (outcomes, columns) = simulate(&args);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&outcomes)?);
@@ -96,6 +114,14 @@ fn main() -> serde_json::Result<()> {
     Ok(())
 }
 
+/// Writes a page, of the engine's policy with what was seen of a database: as many pages, all full, a batch and a use like that.
+fn simulated(seen: &Seen, seed: u64) -> Option<f64> {
+    let args = Args::parse_from(["holes", "--fill-from", "100", "--region-kib", "64"]);
+    let setup = Setup { pages: u32::try_from(seen.pages).ok()?, seed, ..setup(&args) };
+    let case = Case { skew: Skew::Uniform, used: seen.used, batch: seen.batch as usize };
+    study::run(&setup, case, policies::all().first()?).found.map(|found| found.transfers_a_page)
+}
+
 /// Case by case: all policies. And how many there are.
 fn simulate(args: &Args) -> (Vec<Outcome>, usize) {
     let setup = setup(args);
@@ -104,7 +130,7 @@ fn simulate(args: &Args) -> (Vec<Outcome>, usize) {
     for &skew in &args.updates {
         for &used in &args.used {
             for &batch in &args.batch {
-                let case = Case { skew, used, batch: batch as usize };
+                let case = Case { skew, used: f64::from(used), batch: batch as usize };
                 outcomes.extend(policies.iter().map(|policy| study::run(&setup, case, policy)));
             }
         }

@@ -83,7 +83,7 @@ mod tests {
             write_us,
             read_us,
         };
-        Outcome { updates: "uniform", used_percent: 80, batch: 256, policy, found: Some(found) }
+        Outcome { updates: "uniform", used_percent: 80.0, batch: 256, policy, found: Some(found) }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) struct Setup {
 pub(crate) struct Case {
     pub(crate) skew: Skew,
     /// Share of the file in use, in percent.
-    pub(crate) used: u32,
+    pub(crate) used: f64,
     /// Pages of a batch.
     pub(crate) batch: usize,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Case {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) updates: &'static str,
-    pub(crate) used_percent: u32,
+    pub(crate) used_percent: f64,
     pub(crate) batch: usize,
     pub(crate) policy: &'static str,
     /// `None`: there was no room for a batch.
@@ -70,7 +70,7 @@ pub(crate) struct Found {
 pub(crate) fn run(setup: &Setup, case: Case, named: &Named) -> Outcome {
     let mut updates = Updates::new(setup.pages, case.skew, setup.lens, setup.seed);
     let lens = updates.first_lens();
-    let total = lens.iter().sum::<u64>() * 100 / u64::from(case.used.clamp(1, 100));
+    let total = (lens.iter().sum::<u64>() as f64 * 100.0 / case.used.clamp(1.0, 100.0)) as u64;
     let mut run = Run {
         setup,
         batch: case.batch,
