@@ -57,6 +57,7 @@ impl Named {
 pub(crate) fn all() -> Vec<Named> {
     vec![
         Named::new("fill (engine)", |_, device| Sweep::new(device)),
+        Named::new("fill, runs of 2 first", |_, device| RunsFirst::new(device, 2)),
         Named::new("fill, runs of 4 first", |_, device| RunsFirst::new(device, 4)),
         Named::new("fill, units ignored", |_, device| RunsFirst::across_units(device)),
         Named::new("fill, emptiest first", EmptiestFirst::new),
