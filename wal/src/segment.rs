@@ -142,15 +142,6 @@ pub fn sync_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Result<()
     directory.sync_names()
 }
 
-/// Makes the names of the segments durable: all that a recovery needs of a log that was closed with nothing in it, and whose contents
-/// were synced before that was said.
-///
-/// # Errors
-/// Of the disk; a missing directory is one.
-pub fn sync_log_names(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Result<()> {
-    Directory::new(fs, dir, options).sync_names()
-}
-
 /// Whether a valid flush of any database stands in any segment of `dir`: then the directory holds data, and is not to be taken for
 /// the leftovers of a creation that was interrupted. Needs no uuid and no sizes.
 ///

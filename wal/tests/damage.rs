@@ -96,6 +96,7 @@ fn what_recycling_left_is_passed_over_where_it_says_so() {
     };
     fill(8 * 64);
     let c = wal.cut_point();
+    assert!(c.0.is_multiple_of(log.options.segment_size), "C begins a segment");
     log.start = LogStart { c, incarnation_at_c: 1, newest_incarnation: 1, durable: wal.appended() };
     wal.recycle_below(c).expect("recycle");
     fill(8);
@@ -125,8 +126,9 @@ fn what_recycling_left_is_passed_over_where_it_says_so() {
             assert_eq!(found.is_err(), segment == 1 || [24, 32].contains(&damaged), "byte {damaged}: {found:?}");
             log.poke(first, &mut beginning);
         }
-        for other in [AlignedBuf::zeroed(block), log.peek(first.plus(block as u64), block)] {
-            let mut other = other;
+        // Nothing, the inside of a segment that was recycled, the beginning of the segment that C is in.
+        for from in [None, Some(first.plus(block as u64)), Some(c)] {
+            let mut other = from.map_or_else(|| AlignedBuf::zeroed(block), |from| log.peek(from, block));
             log.poke(first, &mut other);
             assert!(log.scan().is_err(), "segment {segment} may have been written to");
             log.poke(first, &mut beginning);
