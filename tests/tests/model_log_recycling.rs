@@ -288,7 +288,8 @@ impl Model {
             let bit = 1 << self.rng.random_range(0..8);
             let (position, durable) = (flush.start, flush.durable());
             let in_position = self.rng.random_bool(0.5);
-            file.now[offset] = if in_position { Block::Broken(position ^ bit, durable) } else { Block::Broken(position, durable ^ bit) };
+            file.now[offset] =
+                if in_position { Block::Broken(position ^ bit, durable) } else { Block::Broken(position, durable ^ bit) };
         }
     }
 

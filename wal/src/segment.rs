@@ -46,9 +46,11 @@ impl Directory {
         path_of(&self.path, segment)
     }
 
-    /// The segments that are there, in order.
+    /// The segments that are there, in order. A file whose number no position belongs to is none of ours.
     pub(crate) fn list(&self) -> Result<Vec<SegmentNo>> {
-        list(&*self.fs, &self.path)
+        let mut segments = list(&*self.fs, &self.path)?;
+        segments.retain(|segment| segment.0 < u64::MAX / self.segment_size);
+        Ok(segments)
     }
 
     /// Makes a segment of zeros and makes it durable: content, length and name.
