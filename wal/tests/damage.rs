@@ -99,7 +99,7 @@ fn what_recycling_left_is_passed_over_where_it_says_so() {
     assert!(c.0.is_multiple_of(log.options.segment_size), "C begins a segment");
     log.start = LogStart { c, incarnation_at_c: 1, newest_incarnation: 1, durable: wal.appended() };
     wal.recycle_below(c).expect("recycle");
-    fill(8);
+    fill(80);
     wal.close().expect("close");
     let flushes = log.flushes().expect("inspect");
     let (lost, witness) = (&flushes[flushes.len() - 2], &flushes[flushes.len() - 1]);
