@@ -5,7 +5,8 @@
 mod common;
 
 use ashlar_disk::{Access, AlignedBuf, Create, OpenHow};
-use ashlar_wal::{Error, FlushInfo, LogStart, Lsn, WalOptions, read_closed_log};
+use ashlar_wal::{Error, FlushInfo, LogScan, LogStart, Lsn, WalOptions, read_closed_log};
+use common::faulty::{Fault, FaultyFs};
 use common::{Log, body, memory, small};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -166,5 +167,32 @@ fn a_file_with_an_impossible_number_is_none_of_ours() {
         let (wal, _) = log.clone().open().unwrap();
         drop(wal);
         log.fs.remove(&odd).unwrap();
+    }
+}
+
+/// Whichever of its reads fails, of a first block or of all the rest: that is not taken for the end.
+#[test]
+fn an_error_of_the_disk_is_no_end() {
+    let mut logs = (0..).map(|seed| Recycled::new(&mut ChaCha8Rng::seed_from_u64(seed)));
+    let end_of = |log: &Recycled| log.log.scan().unwrap().tail().end;
+    let behind = |log: &Recycled| log.first + log.now.len() as u64 - end_of(log).0 / log.log.options.segment_size;
+    let recycled = logs.find(|log| behind(log) > 5).unwrap();
+    let (start, end) = (recycled.log.start, end_of(&recycled));
+    let mut log = recycled.log;
+    let closed = LogStart { c: end, incarnation_at_c: start.newest_incarnation, ..start };
+    let (fs, plan) = FaultyFs::over(log.fs.clone(), Fault::Eio);
+    log.fs = fs;
+    let reads: [&dyn Fn(&Log) -> ashlar_wal::Result<LogScan>; 2] =
+        [&|log| log.scan(), &|log| read_closed_log(&log.fs, &log.dir, &log.options, &closed)];
+    for read in reads {
+        let before = plan.calls();
+        read(&log).unwrap();
+        let calls = plan.calls() - before;
+        assert!(calls > 12, "it looks at more than two segments: {calls} calls");
+        for nth in 1..=calls {
+            plan.fail_after(nth);
+            assert!(matches!(read(&log), Err(Error::Disk(_))), "call {nth} of {calls}");
+        }
+        plan.fail_after(u64::MAX / 2);
     }
 }
