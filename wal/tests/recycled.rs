@@ -170,16 +170,40 @@ fn a_file_with_an_impossible_number_is_none_of_ours() {
     }
 }
 
-/// Whichever of its reads fails, of a first block or of all the rest: that is not taken for the end.
-#[test]
-fn an_error_of_the_disk_is_no_end() {
+/// A log with many segments behind its end, which begin with long flushes; and what a superblock says that was written at its end.
+fn long_recycled() -> (Log, LogStart) {
     let mut logs = (0..).map(|seed| Recycled::new(&mut ChaCha8Rng::seed_from_u64(seed)));
     let end_of = |log: &Recycled| log.log.scan().unwrap().tail().end;
     let behind = |log: &Recycled| log.first + log.now.len() as u64 - end_of(log).0 / log.log.options.segment_size;
-    let recycled = logs.find(|log| behind(log) > 5).unwrap();
-    let (start, end) = (recycled.log.start, end_of(&recycled));
-    let mut log = recycled.log;
-    let closed = LogStart { c: end, incarnation_at_c: start.newest_incarnation, ..start };
+    let log = logs.find(|log| log.log.options.flush_size_max > 8 * BLOCK && behind(log) > 5).unwrap();
+    let closed = LogStart { c: end_of(&log), incarnation_at_c: log.log.start.newest_incarnation, ..log.log.start };
+    (log.log, closed)
+}
+
+/// Of what recycling has left one block is read in each segment but two, and nothing else where the log is closed.
+#[test]
+fn little_is_read_of_what_recycling_has_left() {
+    let (mut log, closed) = long_recycled();
+    let (segments, segment_size) = (log.segments().len() as u64, log.options.segment_size);
+    let (fs, plan) = FaultyFs::over(log.fs.clone(), Fault::Eio);
+    log.fs = fs;
+    let end = log.scan().unwrap().tail().end;
+    let length = end.since(log.start.c);
+    let before = plan.read_bytes();
+    log.scan().unwrap();
+    let read = plan.read_bytes() - before;
+    // What is read at once may reach a segment beyond the log's end, and was not all used.
+    assert!(read <= length + 3 * segment_size + segments * BLOCK as u64, "{read} of {segments} segments, {length} of log");
+    let before = plan.read_bytes();
+    read_closed_log(&log.fs, &log.dir, &log.options, &closed).unwrap();
+    let read = plan.read_bytes() - before;
+    assert!(read <= segments * BLOCK as u64, "{read} of {segments} segments");
+}
+
+/// Whichever of its reads fails, of a first block or of all the rest: that is not taken for the end.
+#[test]
+fn an_error_of_the_disk_is_no_end() {
+    let (mut log, closed) = long_recycled();
     let (fs, plan) = FaultyFs::over(log.fs.clone(), Fault::Eio);
     log.fs = fs;
     let reads: [&dyn Fn(&Log) -> ashlar_wal::Result<LogScan>; 2] =
