@@ -1,7 +1,7 @@
 //! Opening a database: made, or found and brought back to what was committed.
 //!
 //! 1. The lock. `data`, every log segment and both directories are synced before they are read: what a killed process wrote may
-//!    still be only in the device's cache, and is about to be built upon. (Segments not where the clean mark says that nothing in them is.)
+//!    still be only in the device's cache, and is about to be built upon.
 //! 2. The superblock is chosen and checked.
 //! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)).
 //! 4. For writing: a superblock of our own is written, incarnation raised, before anything else.
@@ -121,7 +121,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     let files = reopen_by_block(files, &chosen.superblock, &options)?;
     let log = LogFiles::new(&files, &chosen.superblock, &options);
     if !options.read_only {
-        log.sync(&files.fs, &chosen.superblock)?;
+        log.sync(&files.fs)?;
     }
     let queue = files.fs.queue(options.queue_kind, options.queue_depth)?;
     let own = own_fields(&chosen.superblock, &options);

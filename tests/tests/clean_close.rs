@@ -1,8 +1,11 @@
-//! The clean mark on real files: who leaves it, who removes it, and what an open makes of a log that is not as the mark says.
+//! The clean mark, mostly on real files: who leaves it, who removes it, and what an open makes of a log that is not as the mark says.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
+use ashlar_disk::Durability::Later;
+use ashlar_disk::sim::{Restart, Sim, SimOptions};
+use ashlar_disk::{Access, AlignedBuf, BLOCK_SIZE_MIN, BlockSize, Create, Fs, IoMode, OpenHow};
 use ashlardb::{Background, Database, Durability, Error};
 use common::damage::segments;
 use common::{Expected, assert_clean, assert_holds, quiet, scratch, value_of};
@@ -208,4 +211,62 @@ fn a_rotten_copy_does_not_bring_the_mark_back() {
         drop(db);
         data.write_all_at(&was, copy).unwrap();
     }
+}
+
+/// What copied a database need not have synced the copy: from the first open for writing on it counts like any other.
+#[test]
+fn a_copy_of_a_closed_database_keeps_what_is_committed_to_it() {
+    let mut shorter = 0;
+    for seed in 0..30 {
+        let mut sim = Sim::new(SimOptions::new(seed));
+        let (from, to) = (Path::new("/from"), Path::new("/to"));
+        let open = |sim: &Sim, dir: &Path| {
+            let options = quiet().file_system(sim.fs()).background(Background::Manual).cache_size(1 << 20);
+            options.open(dir)
+        };
+        let db = open(&sim, from).unwrap();
+        db.keyspace("k").unwrap().insert(b"old", b"kept").unwrap();
+        db.close().unwrap();
+        copy_unsynced(&sim, from, to);
+        if seed % 3 == 0 {
+            // Else there would be nothing to be lost.
+            let lost = sim.copy(SimOptions::new(seed)).restart(Restart::PowerCut, SimOptions::new(seed));
+            shorter += u32::from(!matches!(open(&lost, to), Ok(db) if db.keyspace("k").unwrap().get(b"old").unwrap().is_some()));
+        }
+        let db = open(&sim, to).unwrap();
+        db.keyspace("k").unwrap().insert(b"new", b"kept").unwrap();
+        drop(db);
+        for life in 0..2 {
+            sim = sim.restart(Restart::PowerCut, SimOptions::new(seed * 10 + life));
+            let db = open(&sim, to).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            let keyspace = db.keyspace("k").unwrap();
+            for key in [b"old", b"new"] {
+                assert_eq!(keyspace.get(key).unwrap().as_deref(), Some(&b"kept"[..]), "seed {seed}");
+            }
+        }
+    }
+    assert!(shorter > 0, "a power cut takes what was not synced");
+}
+
+/// Copies the files of a database one by one, and makes nothing durable but the new directory's name.
+fn copy_unsynced(sim: &Sim, from: &Path, to: &Path) {
+    let fs = sim.fs();
+    let how = |access, create| OpenHow { access, create, mode: IoMode::Direct, block: BlockSize::MIN };
+    for dir in ["", "wal"] {
+        fs.create_dir(&to.join(dir)).unwrap();
+        for name in fs.list(&from.join(dir)).unwrap() {
+            let (old, new) = (from.join(dir).join(&name), to.join(dir).join(&name));
+            let Ok(file) = fs.open(&old, &how(Access::Read, Create::Never)) else { continue };
+            let len = file.len().unwrap();
+            let copy = fs.open(&new, &how(Access::ReadWrite, Create::New)).unwrap();
+            copy.set_len(len).unwrap();
+            let whole = len - len % BLOCK_SIZE_MIN as u64;
+            let mut bytes = AlignedBuf::zeroed(whole as usize);
+            if whole > 0 {
+                file.read(0, &[bytes.words_mut()]).unwrap();
+                copy.write(0, &[bytes.words_mut()], Later).unwrap();
+            }
+        }
+    }
+    fs.sync_dir(Path::new("/")).unwrap();
 }

@@ -87,7 +87,7 @@ pub use options::{Mistake, WalOptions};
 pub use reader::{LogScan, LogStart, LogTail, Met, Records, Source, read_closed_log, read_log, read_log_until};
 pub use record::{LentRecord, LogRecord};
 pub use room::{Pressure, Room};
-pub use segment::{holds_any_flush, remove_segments, sync_log, sync_log_names};
+pub use segment::{holds_any_flush, remove_segments, sync_log};
 pub use stats::WalStats;
 pub use survey::{LogTraits, Piece, Survey, SurveyOptions, log_traits, survey};
 pub use tail::LogEnd;

@@ -32,7 +32,7 @@ pub(crate) struct SegmentNo(pub(crate) u64);
 impl SegmentNo {
     /// The segment after this one.
     pub(crate) fn next(self) -> SegmentNo {
-        SegmentNo(self.0 + 1)
+        SegmentNo(self.0.saturating_add(1))
     }
 }
 

@@ -46,9 +46,11 @@ impl Directory {
         path_of(&self.path, segment)
     }
 
-    /// The segments that are there, in order.
+    /// The segments that are there, in order. A file whose number no position belongs to is none of ours.
     pub(crate) fn list(&self) -> Result<Vec<SegmentNo>> {
-        list(&*self.fs, &self.path)
+        let mut segments = list(&*self.fs, &self.path)?;
+        segments.retain(|segment| segment.0 < u64::MAX / self.segment_size);
+        Ok(segments)
     }
 
     /// Makes a segment of zeros and makes it durable: content, length and name.
@@ -140,15 +142,6 @@ pub fn sync_log(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Result<()
         file.sync(SyncKind::All)?;
     }
     directory.sync_names()
-}
-
-/// Makes the names of the segments durable: all that a recovery needs of a log that was closed with nothing in it, and whose contents
-/// were synced before that was said.
-///
-/// # Errors
-/// Of the disk; a missing directory is one.
-pub fn sync_log_names(fs: &Arc<dyn Fs>, dir: &Path, options: &WalOptions) -> Result<()> {
-    Directory::new(fs, dir, options).sync_names()
 }
 
 /// Whether a valid flush of any database stands in any segment of `dir`: then the directory holds data, and is not to be taken for

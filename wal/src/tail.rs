@@ -32,8 +32,8 @@
 //! Where it is looked for: all through the gap's segment and the next one. Of a later segment the first block says whether it was ever
 //! written to since it was recycled: if what recycling has left stands there, it is passed over; whatever else stands there, readable or not,
 //! it is searched. So an open takes no longer where the log may be long, and damage is still told in every case but this: nothing is
-//! whole any more from the gap to the end of the next segment, and the one behind that has got its old beginning back. (A random
-//! model of this is `tests/tests/model_log_end.rs`.)
+//! whole any more from the gap to the end of the next segment, and each one behind that which was written to has got its old beginning
+//! back. (Random models of this are `tests/tests/model_log_end.rs` and, with segments that move, `model_log_recycling.rs`.)
 //!
 //! A read error is not a gap: it ends recovery with that error.
 //!

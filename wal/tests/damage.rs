@@ -96,9 +96,10 @@ fn what_recycling_left_is_passed_over_where_it_says_so() {
     };
     fill(8 * 64);
     let c = wal.cut_point();
+    assert!(c.0.is_multiple_of(log.options.segment_size), "C begins a segment");
     log.start = LogStart { c, incarnation_at_c: 1, newest_incarnation: 1, durable: wal.appended() };
     wal.recycle_below(c).expect("recycle");
-    fill(8);
+    fill(80);
     wal.close().expect("close");
     let flushes = log.flushes().expect("inspect");
     let (lost, witness) = (&flushes[flushes.len() - 2], &flushes[flushes.len() - 1]);
@@ -118,15 +119,16 @@ fn what_recycling_left_is_passed_over_where_it_says_so() {
         let found = log.scan().map(|_| ());
         assert_eq!(found.is_err(), segment == 1, "segment {segment} behind the end's: {found:?}");
         let mut beginning = log.peek(first, block);
-        for damaged in [0, 8, 24, 32, 100] {
+        for damaged in [0, 8, 16, 24, 32, 100] {
             log.flip(first.plus(damaged), 0x80);
             let found = log.scan().map(|_| ());
             // Its length, its checksum and what it carries don't matter; whose it is, where it belonged and what it claims do.
-            assert_eq!(found.is_err(), segment == 1 || [24, 32].contains(&damaged), "byte {damaged}: {found:?}");
+            assert_eq!(found.is_err(), segment == 1 || [16, 24, 32].contains(&damaged), "byte {damaged}: {found:?}");
             log.poke(first, &mut beginning);
         }
-        for other in [AlignedBuf::zeroed(block), log.peek(first.plus(block as u64), block)] {
-            let mut other = other;
+        // Nothing, the inside of a segment that was recycled, the beginning of the segment that C is in.
+        for from in [None, Some(first.plus(block as u64)), Some(c)] {
+            let mut other = from.map_or_else(|| AlignedBuf::zeroed(block), |from| log.peek(from, block));
             log.poke(first, &mut other);
             assert!(log.scan().is_err(), "segment {segment} may have been written to");
             log.poke(first, &mut beginning);

@@ -29,11 +29,11 @@ impl LogFiles {
         LogFiles { dir, options: log_options }
     }
 
-    /// Makes durable what is about to be read. Whoever leaves the clean mark has synced all that he wrote before, and nothing is written to
-    /// the log as long as the mark could be found.
-    pub(super) fn sync(&self, fs: &Arc<dyn Fs>, superblock: &Superblock) -> Result<()> {
-        let sync = if superblock.clean { ashlar_wal::sync_log_names } else { ashlar_wal::sync_log };
-        sync(fs, &self.dir, &self.options).map_err(wal_error)
+    /// Makes durable what is about to be read and built upon: also under the clean mark. Whoever left that had synced all, but not these
+    /// files, if the database was copied since: what copies files need not sync them, and a segment whose length is lost ends every later
+    /// open, whatever was committed to it meanwhile.
+    pub(super) fn sync(&self, fs: &Arc<dyn Fs>) -> Result<()> {
+        ashlar_wal::sync_log(fs, &self.dir, &self.options).map_err(wal_error)
     }
 
     /// Finds the log's end, by reads through `queue`, and gathers what it meets, for pages that will be in `pool`.

@@ -21,12 +21,18 @@ pub(crate) struct Plan {
     calls: AtomicU64,
     fail_at: AtomicU64,
     fault: Fault,
+    read_bytes: AtomicU64,
 }
 
 impl Plan {
     /// How many calls there have been.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
+    }
+
+    /// How many bytes were asked of files.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Relaxed)
     }
 
     /// Fails the `n`-th call from now on.
@@ -61,7 +67,7 @@ pub(crate) struct FaultyFs {
 impl FaultyFs {
     /// `inner`, with faults by the plan that is given back.
     pub(crate) fn over(inner: Arc<dyn Fs>, fault: Fault) -> (Arc<dyn Fs>, Arc<Plan>) {
-        let plan = Arc::new(Plan { calls: AtomicU64::new(0), fail_at: AtomicU64::new(0), fault });
+        let plan = Arc::new(Plan { calls: AtomicU64::new(0), fail_at: AtomicU64::new(0), fault, read_bytes: AtomicU64::new(0) });
         (Arc::new(FaultyFs { inner, plan: plan.clone() }), plan)
     }
 }
@@ -128,6 +134,8 @@ impl File for FaultyFile {
     }
     fn read(&self, offset: u64, into: &[&Words]) -> Result<()> {
         self.call(Op::Read)?;
+        let words: usize = into.iter().map(|words| words.len()).sum();
+        self.plan.read_bytes.fetch_add(8 * words as u64, Relaxed);
         self.inner.read(offset, into)
     }
     fn write(&self, offset: u64, from: &[&Words], durability: Durability) -> Result<()> {
