@@ -8,6 +8,24 @@ use ashlar_bufferpool::{Hold, LoadError, Miss, PageId, Pool, Reservation, Reserv
 /// The pool over the store.
 pub(crate) type EnginePool = Pool<Store>;
 
+/// Bytes of pages that are asked for ahead of one reader, at most.
+const AHEAD_BYTES: usize = 2 << 20;
+
+/// One frame in so many is for what is read ahead of one reader. The pool takes the touches of a page's youngest days for one use, while it
+/// is among the youngest twentieth: a page that were asked for earlier than that would leave before its turn, or be taken for one that is
+/// used again and again.
+const AHEAD_SHARE: usize = 32;
+
+/// So many pages are asked for in small pools, too, as long as they are among the youngest twentieth.
+const AHEAD_MIN: usize = 4;
+
+/// How many pages are asked for ahead of one reader who goes through pages in order, at most.
+pub(crate) fn ahead_max(pool: &EnginePool) -> usize {
+    let frames = pool.frames() as usize;
+    let share = (frames / AHEAD_SHARE).max(AHEAD_MIN.min(frames / 20));
+    share.min(AHEAD_BYTES / pool.page_size())
+}
+
 /// `n` frames for an operation; waits with nothing held.
 pub(crate) fn reserve(pool: &EnginePool, n: usize) -> Result<Reservation<'_, Store>> {
     pool.reserve(n).map_err(|e| reserve_error(pool, e))

@@ -194,18 +194,25 @@ impl<H: Borrow<Shared>> View<H> {
     /// Copies the leaf where a seek lands, and puts into `before` each key for which it is not right, with what that held. Sorted, and
     /// all of them between the leaf's fences.
     pub(crate) fn leaf(&self, tree: Tree, seek: Seek<'_>, copy: &mut LeafCopy, before: &mut Vec<Before>) -> Result<()> {
-        let shared = self.shared();
+        let read = pages::until_found(self.pool(), tree, || self.look_at_leaf(tree, seek, copy, before));
+        self.checked(read)
+    }
+
+    /// The same, without waiting. Whether the view is still there has not been looked at.
+    pub(crate) fn look_at_leaf(
+        &self,
+        tree: Tree,
+        seek: Seek<'_>,
+        copy: &mut LeafCopy,
+        before: &mut Vec<Before>,
+    ) -> std::result::Result<(), Stop> {
         let lsn = self.lsn();
         before.clear();
-        let read = pages::until_found(self.pool(), tree, || {
-            tree.read_leaf(self.pool(), seek, copy, |page, leaf_lsn| {
-                before.clear();
-                if leaf_lsn > lsn {
-                    shared.versions.all_before(page, lsn, before);
-                }
-            })
-        });
-        self.checked(read)?;
+        tree.read_leaf(self.pool(), seek, copy, |page, leaf_lsn| {
+            if leaf_lsn > lsn {
+                self.shared().versions.all_before(page, lsn, before);
+            }
+        })?;
         // What has moved to a neighbour leaves its entries here, too, until they are old.
         let (lower, upper) = (copy.lower(), copy.upper());
         before.retain(|(key, _)| **key >= *lower && upper.is_none_or(|upper| **key < *upper));

@@ -1,28 +1,21 @@
 //! Asking for the leaves that come next in a scan, so that many reads are in flight while it goes through what is there.
 //!
-//! 1. Nothing is asked for in a short scan; the longer it runs, the further ahead it reads, up to [`BYTES_MAX`] and to a share of the
-//!    pool, so that what was read ahead is still there when it is needed, and pushes out nothing that is needed more.
+//! 1. Nothing is asked for in a short scan; the longer it runs, the further ahead it reads, up to [`pages::ahead_max`], so that what was
+//!    read ahead is still there when it is needed, and pushes out nothing that is needed more. Where values stand in pages of their own
+//!    (see [`super::values`]), these come between the leaves, and the fewer leaves are asked for.
 //! 2. Leaves are asked for by key, in the order of the scan, and each once: the list goes on from parent to parent. Neighbours that were
 //!    written side by side come with one transfer, so they are asked for many at a time.
 //! 3. All this is advice. Where an inner page is missing, or writers disturb, less is asked for; where the tree has changed so much that
 //!    the scan has overtaken what was asked for, it begins anew.
 
+use super::end::End;
+use super::values::ValuesAhead;
 use crate::btree::{LeafCopy, Stop, Tree, Upcoming};
 use crate::database::Database;
+use crate::pages;
 use crate::read::View;
 use ashlar_bufferpool::PageId;
 use std::ops::Bound;
-
-/// Bytes of pages that are asked for ahead of a scan, at most.
-const BYTES_MAX: usize = 2 << 20;
-
-/// One frame in so many is for what is read ahead of one end. The pool takes the touches of a page's youngest days for one use, while it is
-/// among the youngest twentieth: a leaf that were asked for earlier than that would leave before its turn, or be taken for a page that is
-/// used again and again.
-const SHARE: usize = 32;
-
-/// So many leaves are asked for even in the smallest pool, as long as there are frames.
-const LEAVES_MIN: usize = 4;
 
 /// Which way a scan goes, and where its range ends there.
 #[derive(Clone, Copy)]
@@ -43,6 +36,7 @@ pub(super) struct ReadAhead {
     /// Where those begin that have not been asked for. `None`: none is left.
     next: Option<Vec<u8>>,
     list: Upcoming,
+    values: ValuesAhead,
 }
 
 impl ReadAhead {
@@ -50,19 +44,28 @@ impl ReadAhead {
     pub(super) fn leaf_reached(&mut self, view: &View<Database>, tree: Tree, leaf: &LeafCopy, towards: Towards<'_>) {
         self.leaves += 1;
         self.asked = self.asked.saturating_sub(1);
-        let depth = (self.leaves.saturating_sub(1) * 2).min(leaves_max(view));
+        let between = self.values.leaf_reached(leaf, towards);
+        let depth = (self.leaves.saturating_sub(1) * 2).min(pages::ahead_max(view.pool()) / (1 + between));
         if depth == 0 || self.asked > depth / 4 * 3 || !view.pool().may_miss() {
             return;
         }
         if self.asked == 0 || self.is_overtaken(leaf, towards) {
-            let behind = match towards {
-                Towards::Up(_) => leaf.upper(),
-                Towards::Down(_) => Some(leaf.lower()).filter(|lower| !lower.is_empty()),
-            };
-            (self.asked, self.next) = (0, behind.map(<[u8]>::to_vec));
+            (self.asked, self.next) = (0, towards.behind(leaf).map(<[u8]>::to_vec));
         }
         let pages = self.list_up_to(depth, view, tree, towards);
         view.pool().prefetch(&pages);
+    }
+
+    /// The scan has come to a value that does not stand in its leaf: asks for those that come next, if it is time.
+    pub(super) fn value_reached(
+        &mut self,
+        view: &View<Database>,
+        tree: Tree,
+        end: &End,
+        cell: (u8, &[u8]),
+        towards: Towards<'_>,
+    ) {
+        self.values.value_reached(view, tree, end, cell, towards);
     }
 
     /// Lists leaves until `depth` are asked for; where an inner page is missing, that ends the list.
@@ -73,11 +76,7 @@ impl ReadAhead {
             && towards.is_within(next)
         {
             let max = depth - self.asked;
-            let listed = match towards {
-                Towards::Up(_) => tree.leaves_from(view.pool(), next, max, &mut self.list),
-                Towards::Down(_) => tree.leaves_before(view.pool(), next, max, &mut self.list),
-            };
-            match listed {
+            match towards.list(view, tree, next, max, &mut self.list) {
                 Ok(()) if self.list.pages.is_empty() => break,
                 Ok(()) => {}
                 Err(Stop::Missing(page)) => {
@@ -104,6 +103,31 @@ impl ReadAhead {
 }
 
 impl Towards<'_> {
+    /// Where the leaf behind `leaf` begins, in the order of the scan. `None`: there is none that may hold something of the range.
+    pub(super) fn behind(self, leaf: &LeafCopy) -> Option<&[u8]> {
+        let behind = match self {
+            Towards::Up(_) => leaf.upper(),
+            Towards::Down(_) => Some(leaf.lower()).filter(|lower| !lower.is_empty()),
+        };
+        behind.filter(|key| self.is_within(key))
+    }
+
+    /// Lists the leaf that begins at `key`, in the order of the scan, and those behind it; see [`Tree::leaves_from`].
+    pub(super) fn list(self, view: &View<Database>, tree: Tree, key: &[u8], max: usize, list: &mut Upcoming) -> Result<(), Stop> {
+        match self {
+            Towards::Up(_) => tree.leaves_from(view.pool(), key, max, list),
+            Towards::Down(_) => tree.leaves_before(view.pool(), key, max, list),
+        }
+    }
+
+    /// Whether a scan at `leaf` has gone past `other`, altogether.
+    pub(super) fn is_past(self, leaf: &LeafCopy, other: &LeafCopy) -> bool {
+        match self {
+            Towards::Up(_) => other.upper().is_some_and(|upper| upper <= leaf.lower()),
+            Towards::Down(_) => leaf.upper().is_some_and(|upper| upper <= other.lower()),
+        }
+    }
+
     /// Whether a leaf that begins at `key`, in the order of the scan, may hold something of the range.
     fn is_within(self, key: &[u8]) -> bool {
         match self {
@@ -113,11 +137,4 @@ impl Towards<'_> {
             Towards::Up(Bound::Unbounded) | Towards::Down(Bound::Unbounded) => true,
         }
     }
-}
-
-/// How many leaves are asked for ahead of one end, at most.
-fn leaves_max(view: &View<Database>) -> usize {
-    let pool = view.pool();
-    let share = (pool.frames() as usize / SHARE).max(LEAVES_MIN);
-    share.min(BYTES_MAX / pool.page_size())
 }

@@ -1,13 +1,12 @@
 //! One end of a range: a copy of the leaf that was reached from there, and what of it is still to be given out.
 
-use super::ahead::ReadAhead;
 use crate::btree::{KeyBuf, LeafCopy};
 use crate::versions::Before;
 use std::cmp::Ordering;
 use std::ops::{Bound, Range};
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct End {
     pub(super) leaf: LeafCopy,
     /// The key of the entry of `leaf` that was reached last.
@@ -20,7 +19,6 @@ pub(super) struct End {
     pub(super) before_left: Range<usize>,
     pub(super) started: bool,
     pub(super) done: bool,
-    pub(super) ahead: ReadAhead,
 }
 
 /// Which of an end's entries comes next.

@@ -10,7 +10,7 @@
 //!    allocation. What is owned is copied from there.
 //! 4. An error is an item. After an error of a leaf the scan is at its end from that side; it never ends as if done.
 
-use super::ahead::Towards;
+use super::ahead::{ReadAhead, Towards};
 use super::end::{End, Next};
 use crate::btree::{Seek, Tree};
 use crate::catalog::KeyspaceState;
@@ -33,6 +33,8 @@ pub(crate) struct Scan {
     to: Bound<Vec<u8>>,
     front: End,
     back: End,
+    /// What was read ahead of the front, and of the back.
+    ahead: [ReadAhead; 2],
     /// LSN of the newest leaf read.
     newest: u64,
     /// Which way the scan went last. The bound there may not exclude `reached` yet.
@@ -60,6 +62,27 @@ enum Reached {
     Fetched(Option<usize>, Value),
 }
 
+impl Reached {
+    #[inline]
+    fn key<'a>(&self, end: &'a End) -> &'a [u8] {
+        match self {
+            Reached::Leaf(_) | Reached::Fetched(None, _) | Reached::Nothing => end.key.key(),
+            Reached::Before(index) | Reached::Fetched(Some(index), _) => &end.before[*index].0,
+        }
+    }
+
+    /// Its value, or the cell that says where that is.
+    #[inline]
+    fn value<'a>(&'a self, end: &'a End) -> &'a [u8] {
+        match self {
+            Reached::Leaf(value) => end.leaf.bytes_at(value),
+            Reached::Before(index) => end.before[*index].1.as_ref().map_or(&[], |(_, bytes)| bytes),
+            Reached::Fetched(_, value) => value,
+            Reached::Nothing => &[],
+        }
+    }
+}
+
 impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scan").field("from", &self.from).field("to", &self.to).finish()
@@ -76,8 +99,8 @@ impl Scan {
         from: Bound<Vec<u8>>,
         to: Bound<Vec<u8>>,
     ) -> Scan {
-        let (front, back) = Default::default();
-        Scan { source, from, to, front, back, newest: 0, side: Side::Front, reached: Reached::Nothing }
+        let (front, back, ahead) = Default::default();
+        Scan { source, from, to, front, back, ahead, newest: 0, side: Side::Front, reached: Reached::Nothing }
     }
 
     /// What `keyspace` holds between the bounds, as `view` sees it.
@@ -129,22 +152,12 @@ impl Scan {
     #[inline]
     pub(super) fn lent(&self) -> (&[u8], &[u8]) {
         let end = self.end();
-        let value = match &self.reached {
-            Reached::Leaf(value) => return (end.key.key(), end.leaf.bytes_at(value)),
-            Reached::Before(index) => end.before[*index].1.as_ref().map(|(_, bytes)| &**bytes),
-            Reached::Fetched(_, value) => Some(&**value),
-            Reached::Nothing => None,
-        };
-        (self.key(), value.unwrap_or_default())
+        (self.reached.key(end), self.reached.value(end))
     }
 
     /// The key of the entry that was reached last.
     fn key(&self) -> &[u8] {
-        let end = self.end();
-        match self.reached {
-            Reached::Before(index) | Reached::Fetched(Some(index), _) => &end.before[index].0,
-            Reached::Leaf(_) | Reached::Fetched(None, _) | Reached::Nothing => end.key.key(),
-        }
+        self.reached.key(self.end())
     }
 
     /// The end from which the scan went last.
@@ -254,9 +267,15 @@ impl Scan {
     /// Fetches the value of the entry that was reached, whose cell says where it stands.
     #[cold]
     fn fetch(&mut self, kind: u8) -> Result<()> {
-        let Ok((view, _)) = &self.source else { return Ok(()) };
-        let (key, cell) = self.lent();
-        let value = view.fetch(kind, cell, key)?;
+        let Ok((view, tree)) = &self.source else { return Ok(()) };
+        let [ahead_of_front, ahead_of_back] = &mut self.ahead;
+        let (end, ahead, towards) = match self.side {
+            Side::Front => (&self.front, ahead_of_front, Towards::Up(&self.to)),
+            Side::Back => (&self.back, ahead_of_back, Towards::Down(&self.from)),
+        };
+        let cell = self.reached.value(end);
+        ahead.value_reached(view, *tree, end, (kind, cell), towards);
+        let value = view.fetch(kind, cell, self.reached.key(end))?;
         let before = if let Reached::Before(index) = self.reached { Some(index) } else { None };
         self.reached = Reached::Fetched(before, value);
         Ok(())
@@ -270,24 +289,22 @@ impl Scan {
         }
         let Some((view, tree)) = self.source()? else { return Ok(false) };
         self.note_reached();
-        let seek_key = match (self.front.started, self.front.leaf.upper()) {
-            (true, Some(upper)) if self.below_end(upper) => Some(upper.to_vec()),
-            (true, _) => {
+        let towards = Towards::Up(&self.to);
+        let seek_key = match (self.front.started, towards.behind(&self.front.leaf), &self.from) {
+            (true, Some(behind), _) => Some(behind.to_vec()),
+            (true, None, _) => {
                 self.front.done = true;
                 return Ok(false);
             }
-            (false, _) => match &self.from {
-                Bound::Included(key) | Bound::Excluded(key) => Some(key.clone()),
-                Bound::Unbounded => None,
-            },
+            (false, _, Bound::Included(key) | Bound::Excluded(key)) => Some(key.clone()),
+            (false, _, Bound::Unbounded) => None,
         };
         let seek = seek_key.as_deref().map_or(Seek::First, Seek::AtOrAfter);
         let End { leaf, before, .. } = &mut self.front;
         view.leaf(tree, seek, leaf, before).inspect_err(|_| self.front.done = true)?;
         self.newest = self.newest.max(self.front.leaf.lsn());
         self.front.begin(&self.from, &self.to);
-        let End { leaf, ahead, .. } = &mut self.front;
-        ahead.leaf_reached(&view, tree, leaf, Towards::Up(&self.to));
+        self.ahead[0].leaf_reached(&view, tree, &self.front.leaf, towards);
         Ok(true)
     }
 
@@ -299,39 +316,24 @@ impl Scan {
         }
         let Some((view, tree)) = self.source()? else { return Ok(false) };
         self.note_reached();
-        let lower = self.back.leaf.lower().to_vec();
-        if self.back.started && (lower.is_empty() || !self.above_start(&lower)) {
-            self.back.done = true;
-            return Ok(false);
-        }
-        let seek = match (self.back.started, &self.to) {
-            (true, _) => Seek::Before(&lower),
-            (false, Bound::Included(key)) => Seek::AtOrAfter(key),
-            (false, Bound::Excluded(key)) => Seek::Before(key),
-            (false, Bound::Unbounded) => Seek::Last,
+        let towards = Towards::Down(&self.from);
+        let behind = towards.behind(&self.back.leaf).map(<[u8]>::to_vec);
+        let seek = match (self.back.started, &behind, &self.to) {
+            (true, Some(behind), _) => Seek::Before(behind),
+            (true, None, _) => {
+                self.back.done = true;
+                return Ok(false);
+            }
+            (false, _, Bound::Included(key)) => Seek::AtOrAfter(key),
+            (false, _, Bound::Excluded(key)) => Seek::Before(key),
+            (false, _, Bound::Unbounded) => Seek::Last,
         };
         let End { leaf, before, .. } = &mut self.back;
         view.leaf(tree, seek, leaf, before).inspect_err(|_| self.back.done = true)?;
         self.newest = self.newest.max(self.back.leaf.lsn());
         self.back.begin(&self.from, &self.to);
-        let End { leaf, ahead, .. } = &mut self.back;
-        ahead.leaf_reached(&view, tree, leaf, Towards::Down(&self.from));
+        self.ahead[1].leaf_reached(&view, tree, &self.back.leaf, towards);
         Ok(true)
-    }
-
-    fn below_end(&self, key: &[u8]) -> bool {
-        match &self.to {
-            Bound::Included(to) => key <= &to[..],
-            Bound::Excluded(to) => key < &to[..],
-            Bound::Unbounded => true,
-        }
-    }
-
-    fn above_start(&self, key: &[u8]) -> bool {
-        match &self.from {
-            Bound::Included(from) | Bound::Excluded(from) => key > &from[..],
-            Bound::Unbounded => true,
-        }
     }
 }
 

@@ -78,6 +78,14 @@ impl Cell<'_> {
     }
 }
 
+/// The overflow pages that a cell names, for reading them ahead. What does not decode names none: whoever comes there is told.
+pub(crate) fn overflow_pages(kind: u8, bytes: &[u8], piece: usize) -> Vec<PageId> {
+    match kind {
+        OVERFLOW | LONG_BLOB => decode_overflow(bytes, piece).map_or_else(Vec::new, |list| list.pages),
+        _ => Vec::new(),
+    }
+}
+
 /// The bytes of an overflow cell.
 pub(crate) fn encode_overflow(overflow: &OverflowRef) -> Vec<u8> {
     let mut out = Vec::with_capacity(18 + overflow.pages.len() * 5);
@@ -136,8 +144,11 @@ mod tests {
         let overflow = OverflowRef { len: 9000, lsn: 77, pages: vec![PageId(3), PageId(1 << 40), PageId(0)] };
         let bytes = encode_overflow(&overflow);
         assert_eq!(Cell::decode(OVERFLOW, &bytes, 4000), Some(Cell::Overflow(overflow.clone())));
-        assert_eq!(Cell::decode(LONG_BLOB, &bytes, 4000), Some(Cell::LongBlob(overflow)));
+        assert_eq!(Cell::decode(LONG_BLOB, &bytes, 4000), Some(Cell::LongBlob(overflow.clone())));
         assert_eq!(Cell::decode(OVERFLOW, &bytes, 5000), None, "another number of pages");
+        assert_eq!(overflow_pages(OVERFLOW, &bytes, 4000), overflow.pages);
+        assert_eq!(overflow_pages(LONG_BLOB, &bytes, 4000), overflow.pages);
+        assert_eq!(overflow_pages(OVERFLOW, &bytes, 5000), []);
         let at = BlockPtr::new(300, 16, 5).unwrap();
         let blob = BlobRef {
             len: 1 << 20,
@@ -146,6 +157,7 @@ mod tests {
         let stored =
             StoredBlob { len: 1 << 20, runs: vec![StoredRun { page: PageId(8), crc: 9 }, StoredRun { page: PageId(9), crc: 1 }] };
         assert_eq!(Cell::decode(BLOB, &encode_blob(&blob), 4000), Some(Cell::Blob(stored)));
+        assert_eq!(overflow_pages(BLOB, &encode_blob(&blob), 4000), [], "its runs are no pages of the pool");
     }
 
     proptest! {

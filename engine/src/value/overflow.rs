@@ -56,13 +56,18 @@ pub(crate) fn fill(page: &mut PageMut, id: PageId, tree: TreeId, lsn: u64, numbe
     page.copy_from(PIECE, piece);
 }
 
-/// Reads a value. `None`: its pages are no longer what the cell says, the value was replaced meanwhile.
+/// Reads a value, its pages in flight together in a sliding window. `None`: its pages are no longer what the cell says, the value was replaced meanwhile.
 pub(crate) fn read(pool: &EnginePool, overflow: &OverflowRef) -> error::Result<Option<Vec<u8>>> {
     let mut out = Vec::with_capacity(usize::try_from(overflow.len).unwrap_or(0));
-    if overflow.pages.len() > 1 {
-        pool.prefetch(&overflow.pages);
-    }
+    // Where there is but one, whoever waits for it reads it.
+    let ahead = if overflow.pages.len() > 1 && pool.may_miss() { pages::ahead_max(pool) } else { 0 };
+    let mut asked = 0;
     for (number, &page) in overflow.pages.iter().enumerate() {
+        let end = overflow.pages.len().min(number + ahead);
+        if ahead > 0 && asked < end && asked <= number + ahead / 2 {
+            pool.prefetch(&overflow.pages[asked..end]);
+            asked = end;
+        }
         if !read_piece(pool, page, number, overflow.lsn, &mut out)? {
             return Ok(None);
         }
