@@ -9,10 +9,11 @@
 //! was refused has no effect, and once the faults stop the database opens with everything. With *corrupting* ones it may also say that it
 //! is damaged, or not open any more; what it gives is right. See `faults` and `judge`.
 //!
-//! [`short`] enumerates instead: every short sequence, every crash. [`minimize`] makes a failing history small.
+//! [`short`] enumerates instead: every short sequence, every crash; [`cut`] every cut of a long record. [`minimize`] makes a failing history small.
 //!
 //! [`history`]: crate::history
 
+pub mod cut;
 mod events;
 mod faults;
 mod judge;

@@ -4,7 +4,7 @@
 //! ([`ashlardb::fault`]), which it has only with the feature `faults`. Those in what is checked on reading, and in what damage means, need
 //! a disk that falsifies something; those in what transactions and snapshots are shown are for the histories by LSN.
 
-use crate::crash::{Faults, Setup, histories, history};
+use crate::crash::{Faults, Setup, cut, histories, history};
 use crate::lying::Lie;
 use crate::serial;
 use ashlardb::fault::Fault;
@@ -16,6 +16,8 @@ pub enum Harness {
     Lying(Lie),
     /// Histories with crashes.
     Crashes(Fault),
+    /// Power cuts at every call of a long record's commit.
+    Cuts(Fault),
     /// Histories with crashes and corrupting faults of the disk.
     Corrupting(Fault),
     /// Histories by LSN.
@@ -34,7 +36,7 @@ pub struct Mutation {
 /// How a mistake was noticed.
 #[derive(Clone, Debug)]
 pub struct Noticed {
-    /// By which seed, so after as many histories.
+    /// By which seed, so after as many histories; or by a cut at which call.
     pub seed: u64,
     /// What was wrong.
     pub failure: String,
@@ -53,7 +55,7 @@ macro_rules! all {
     };
 }
 
-use Harness::{ByLsn, Corrupting, Crashes, Lying};
+use Harness::{ByLsn, Corrupting, Crashes, Cuts, Lying};
 
 all! {
     a_checkpoint_that_does_not_sync_its_pages: Lying(Lie::CheckpointSync);
@@ -81,7 +83,7 @@ all! {
     a_clean_mark_that_the_next_open_leaves: Crashes(Fault::CleanMarkStays);
     a_replay_of_what_the_checkpoint_has: Crashes(Fault::ReplayFromCut);
     a_torn_flush_taken_for_whole: Crashes(Fault::TornIsWhole);
-    a_record_that_goes_on_in_another_incarnation: Crashes(Fault::RecordGoesOn);
+    a_record_that_goes_on_in_another_incarnation: Cuts(Fault::RecordGoesOn);
     checksums_not_checked: Corrupting(Fault::IgnoreChecksum);
     checksums_in_block_pointers_not_checked: Corrupting(Fault::IgnorePointer);
     page_ids_and_checksums_in_block_pointers_not_checked: Corrupting(Fault::IgnorePageId);
@@ -106,17 +108,32 @@ impl Harness {
     pub fn name(self) -> &'static str {
         match self {
             Lying(_) | Crashes(_) => "histories with crashes",
+            Cuts(_) => "cuts of a record",
             Corrupting(_) => "histories with corrupting faults",
             ByLsn(_) => "histories by LSN",
         }
     }
 
-    fn setup(self) -> Setup {
-        match self {
+    /// Runs up to `bound` histories; the seed of the first that notices.
+    fn run(self, bound: u64) -> Option<Noticed> {
+        let setup = match self {
             Lying(lie) => Setup { lie: Some(lie), ..Setup::default() },
-            Crashes(fault) | ByLsn(fault) => Setup { fault, ..Setup::default() },
+            Crashes(fault) => Setup { fault, ..Setup::default() },
             Corrupting(fault) => Setup { fault, faults: Faults::corrupting(), ..Setup::default() },
-        }
+            Cuts(fault) => {
+                let (seed, failure) = cut::every_cut(fault).err()?;
+                return Some(Noticed { seed, failure });
+            }
+            ByLsn(fault) => {
+                let setup = serial::Setup { fault, ..serial::Setup::default() };
+                let (seed, failure) = serial::histories(0, bound, &setup).err()?;
+                assert_eq!(serial::history(seed, &setup), Err(failure.clone()), "seed {seed}");
+                return Some(Noticed { seed, failure });
+            }
+        };
+        let (seed, failure) = histories(0, bound, &setup).err()?;
+        assert_eq!(history(seed, &setup), Err(failure.clone()), "seed {seed}");
+        Some(Noticed { seed, failure: failure.to_string() })
     }
 }
 
@@ -134,15 +151,6 @@ impl Mutation {
     /// # Panics
     /// Where the same history does not fail in the same way again.
     pub fn run(&self, bound: u64) -> Option<Noticed> {
-        if let ByLsn(fault) = self.harness {
-            let setup = serial::Setup { fault, ..serial::Setup::default() };
-            let (seed, failure) = serial::histories(0, bound, &setup).err()?;
-            assert_eq!(serial::history(seed, &setup), Err(failure.clone()), "seed {seed}");
-            return Some(Noticed { seed, failure });
-        }
-        let setup = self.harness.setup();
-        let (seed, failure) = histories(0, bound, &setup).err()?;
-        assert_eq!(history(seed, &setup), Err(failure.clone()), "seed {seed}");
-        Some(Noticed { seed, failure: failure.to_string() })
+        self.harness.run(bound)
     }
 }
