@@ -13,6 +13,7 @@
 //!
 //! [`history`]: crate::history
 
+#[cfg(feature = "faults")]
 pub mod cut;
 mod events;
 mod faults;
