@@ -23,8 +23,8 @@ const ASKED_AT_ONCE: usize = 8;
 const FETCHED_AHEAD: usize = 4;
 
 /// Reads `keys` under a view, and gives of each what it holds and the LSN of its leaf: a sliding window of look-ups, each of which asks
-/// for the page that it misses and is tried again when that has come; and so with the pages of a value that does not stand in its leaf. Waiting for the oldest only, never for all: what is read behind it
-/// goes on meanwhile.
+/// for the page that it misses and is tried again when that has come; and so with the pages of a value that does not stand in its leaf.
+/// Waiting for the oldest only, never for all: what is read behind it goes on meanwhile.
 pub(crate) fn get_many<K: AsRef<[u8]>, H: Borrow<Shared>>(
     view: &View<H>,
     tree: Tree,

@@ -140,14 +140,15 @@ mod tests {
                 counted.fetch_add(1, Relaxed);
             }
         });
-        let mut waiting = Vec::new();
-        for _ in 0..6 {
-            std::thread::sleep(Duration::from_millis(20));
-            waiting.push(given.load(Relaxed));
+        // The heavy one waits until nothing else does, and the one behind until it is taken.
+        for expected in [3, 4, 4, 4, 5, 6] {
+            while given.load(Relaxed) < expected {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(given.load(Relaxed), expected);
             assert!(matches!(taker.next(true), Next::Given(_)));
         }
-        // The heavy one waits until nothing else does, and the one behind until it is taken.
-        assert_eq!(waiting, [3, 4, 4, 4, 5, 6]);
         thread.join().unwrap();
         assert_eq!(taker.next(false), Next::Over);
     }

@@ -56,7 +56,8 @@ pub(crate) fn fill(page: &mut PageMut, id: PageId, tree: TreeId, lsn: u64, numbe
     page.copy_from(PIECE, piece);
 }
 
-/// Reads a value, its pages in flight together in a sliding window. `None`: its pages are no longer what the cell says, the value was replaced meanwhile.
+/// Reads a value, its pages in flight together in a sliding window. `None`: its pages are no longer what the cell says, the value was
+/// replaced meanwhile.
 pub(crate) fn read(pool: &EnginePool, overflow: &OverflowRef) -> error::Result<Option<Vec<u8>>> {
     let mut out = Vec::with_capacity(usize::try_from(overflow.len).unwrap_or(0));
     // Where there is but one, whoever waits for it reads it.
