@@ -1,10 +1,12 @@
 //! What nobody waits for: durability of `Eventual` commits within their bound, log segments ahead of need, write-back, due
-//! checkpoints, pruning before-images, joining sparse leaves, freeing dropped keyspaces. Two threads, or the caller ([`Shared::maintain_step`]).
+//! checkpoints, pruning before-images, joining sparse leaves, freeing dropped keyspaces, merging what was postponed into the trees. Three
+//! threads, or the caller ([`Shared::maintain_step`]).
 //!
 //! - `ashlar-log` makes the log durable a bound after an `Eventual` commit, adds the flush that vouches for the last one when the
 //!   log has fallen idle, and prepares segments.
 //! - `ashlar-pages` makes due checkpoints, writes back and evicts ahead of need, prunes before-images, and frees dropped
 //!   trees.
+//! - `ashlar-merge` merges writes that wait.
 
 use crate::database::Shared;
 use crate::error::{Error, Result};
@@ -25,6 +27,9 @@ const LOG_PAUSE_IDLE: Duration = Duration::from_millis(100);
 /// How often the pages' thread looks around when nobody calls it.
 const PAGES_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often the merging thread looks around when nobody calls it.
+const MERGE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Sparse leaves that are joined under one hold of the apply lock, at most.
 const SETTLED_AT_ONCE: usize = 4;
 
@@ -33,16 +38,20 @@ const SETTLED_AT_ONCE: usize = 4;
 pub(crate) struct BackgroundState {
     /// An `Eventual` commit has been applied since the log's thread last looked.
     eventual: AtomicBool,
+    /// Something waits to be merged that did not when the merging thread last looked.
+    merging: AtomicBool,
     stopping: AtomicBool,
     bell: Mutex<Bell>,
     log_rings: Condvar,
     pages_rings: Condvar,
+    merge_rings: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Bell {
     log: bool,
     pages: bool,
+    merge: bool,
 }
 
 impl BackgroundState {
@@ -51,6 +60,14 @@ impl BackgroundState {
         if !self.eventual.load(Ordering::Relaxed) && !self.eventual.swap(true, Ordering::AcqRel) {
             self.bell.lock().log = true;
             self.log_rings.notify_one();
+        }
+    }
+
+    /// Something waits to be merged.
+    pub(crate) fn call_merging(&self) {
+        if !self.merging.load(Ordering::Relaxed) && !self.merging.swap(true, Ordering::AcqRel) {
+            self.bell.lock().merge = true;
+            self.merge_rings.notify_one();
         }
     }
 
@@ -66,9 +83,11 @@ impl BackgroundState {
         let mut bell = self.bell.lock();
         bell.log = true;
         bell.pages = true;
+        bell.merge = true;
         drop(bell);
         self.log_rings.notify_all();
         self.pages_rings.notify_all();
+        self.merge_rings.notify_all();
     }
 
     fn stopping(&self) -> bool {
@@ -91,6 +110,14 @@ impl BackgroundState {
         }
         std::mem::take(&mut bell.pages)
     }
+
+    fn wait_merging(&self, at_most: Duration) {
+        let mut bell = self.bell.lock();
+        if !bell.merge {
+            self.merge_rings.wait_for(&mut bell, at_most);
+        }
+        bell.merge = false;
+    }
 }
 
 /// Starts the threads, unless the caller does their work or there is nothing to write.
@@ -98,8 +125,22 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle>> {
     if shared.options.read_only || shared.options.background == crate::Background::Manual {
         return Ok(Vec::new());
     }
-    let (log, pages) = (shared.clone(), shared.clone());
-    Ok(vec![sync::spawn("ashlar-log", move || log_thread(&log))?, sync::spawn("ashlar-pages", move || pages_thread(&pages))?])
+    let (log, pages, merging) = (shared.clone(), shared.clone(), shared.clone());
+    let mut threads =
+        vec![sync::spawn("ashlar-log", move || log_thread(&log))?, sync::spawn("ashlar-pages", move || pages_thread(&pages))?];
+    if shared.postponed.is_possible() {
+        threads.push(sync::spawn("ashlar-merge", move || merge_thread(&merging))?);
+    }
+    Ok(threads)
+}
+
+fn merge_thread(shared: &Shared) {
+    let state = &shared.background;
+    while !state.stopping() {
+        state.wait_merging(MERGE_PAUSE);
+        state.merging.store(false, Ordering::Release);
+        while !state.stopping() && !shared.health.failed() && shared.merge_step().unwrap_or(false) {}
+    }
 }
 
 fn log_thread(shared: &Shared) {
@@ -183,7 +224,8 @@ impl Shared {
         self.make_durable(wal.appended().0)?;
         wal.prepare_segments().map_err(|e| self.log_error(e))?;
         wal.witness().map_err(|e| self.log_failed(e))?;
-        self.pages_step()
+        let merging = self.merge_step()?;
+        Ok(self.pages_step()? || merging)
     }
 
     /// Frees a part of a dropped keyspace, once no snapshot can see it.

@@ -4,7 +4,7 @@ use crate::blob;
 use crate::btree::{Ahead, LeafCopy, Seek, Tree, TreeId, Upcoming};
 use crate::catalog::KeyspaceState;
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused, Until};
+use crate::commit::{Manner, Prepared, Refused, Until};
 use crate::database::{Database, Shared};
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
@@ -200,6 +200,8 @@ fn logged_max(shared: &Shared) -> Result<usize> {
 pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durability: Durability) -> Result<()> {
     shared.health.check()?;
     let (mut blobs, references) = write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
+    // What has blobs does not wait.
+    let bring = if references.iter().all(Option::is_none) { durability } else { Durability::Immediate };
     loop {
         let mut prefetch = Prefetch::default();
         let mut operations: SmallVec<[_; 1]> = SmallVec::with_capacity(writes.len());
@@ -208,8 +210,8 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durab
             prefetch.add(tree, *write);
             operations.push(operation(tree.id, *write, reference.clone()));
         }
-        let hint = prefetch.run(shared)?;
-        let outcome = commit_operations(shared, &operations, hint, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
+        let brought = prefetch.run(shared, bring)?;
+        let outcome = commit_operations(shared, &operations, brought, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
         match outcome {
             Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
                 // The commit that took the tree has its LSN; once it is applied the keyspace says what stands now.
@@ -238,10 +240,10 @@ pub(crate) fn commit_blob(
         let tree = keyspace.tree()?;
         let mut prefetch = Prefetch::default();
         prefetch.add(tree, WriteRef::Delete(key));
-        let hint = prefetch.run(shared)?;
+        let brought = prefetch.run(shared, Durability::Immediate)?;
         let operation = Operation::PutBlob { tree: tree.id, key, blob: reference.clone() };
         let keep = || new.take().map_or((), blob::NewBlob::keep);
-        match commit_operations(shared, &[operation], hint, durability, keep) {
+        match commit_operations(shared, &[operation], brought, durability, keep) {
             Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => drop(shared.apply.lock()),
             Err(Refused::Error(e)) => return Err(e),
             Ok(_) => return Ok(()),
@@ -288,7 +290,7 @@ pub(crate) fn operation<'a>(tree: TreeId, write: WriteRef<'a>, reference: Option
 fn commit_operations(
     shared: &Shared,
     operations: &[Operation<'_>],
-    hint: Option<PageId>,
+    brought: Brought,
     durability: Durability,
     appended: impl FnOnce(),
 ) -> std::result::Result<u64, Refused> {
@@ -302,7 +304,8 @@ fn commit_operations(
     shared.commit(
         Prepared {
             record,
-            hint,
+            manner: Manner::of(operations).postponed(brought.misses),
+            hint: brought.hint,
             touches: &touches,
             drops: &[],
             pages,
@@ -327,6 +330,15 @@ pub(crate) struct Prefetch<'a> {
     ranges: Vec<(Tree, Bounds<'a>)>,
 }
 
+/// What bringing leaves in has come to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Brought {
+    /// The leaf of a write that is alone, as far as can be told.
+    pub(crate) hint: Option<PageId>,
+    /// Not all leaves are in memory: the writes may wait.
+    pub(crate) misses: bool,
+}
+
 impl<'a> Prefetch<'a> {
     /// A write to a tree.
     pub(crate) fn add(&mut self, tree: Tree, write: WriteRef<'a>) {
@@ -336,12 +348,12 @@ impl<'a> Prefetch<'a> {
         }
     }
 
-    /// Reads what is missing, and measures what removing the ranges keeps in memory until nobody can see it any more. Gives the leaf of
-    /// a write that is alone, as a hint.
+    /// Reads what is missing, unless the writes may wait, and measures what removing the ranges keeps in memory until nobody can see it any
+    /// more.
     ///
     /// # Errors
     /// A page can't be read. [`Error::TransactionTooLarge`].
-    pub(crate) fn run(&self, shared: &Shared) -> Result<Option<PageId>> {
+    pub(crate) fn run(&self, shared: &Shared, durability: Durability) -> Result<Brought> {
         let mut left = shared.options.transaction_limit;
         for (tree, bounds) in &self.ranges {
             unless_gone(shared, tree.id, measure(shared, *tree, *bounds, &mut left))?;
@@ -354,7 +366,11 @@ impl<'a> Prefetch<'a> {
             shared.versions.fetch(leaf);
         }
         if !shared.pool.may_miss() || hint.is_some_and(|leaf| shared.pool.is_resident(leaf)) {
-            return Ok(hint);
+            return Ok(Brought { hint, misses: false });
+        }
+        if durability == Durability::Eventual && self.ranges.is_empty() && shared.may_postpone() {
+            let is_there = |(tree, key): &(Tree, &[u8])| tree.hint(&shared.pool, key).is_some_and(|leaf| shared.pool.is_resident(leaf));
+            return Ok(Brought { hint, misses: !self.keys.iter().all(is_there) });
         }
         let mut ahead = Ahead::new(&shared.pool);
         for (at, &(tree, key)) in self.keys.iter().enumerate() {
@@ -363,7 +379,7 @@ impl<'a> Prefetch<'a> {
             }
             unless_gone(shared, tree.id, pages::find(&shared.pool, tree, key, |_| ()))?;
         }
-        Ok(hint)
+        Ok(Brought { hint, misses: false })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The checkpoint: what is dirty goes to new blocks, the page map records where, the superblock makes it so.
 //!
-//! 1. *Cut*, between two commits, under the apply lock: A, the LSN of the last applied commit (the checkpoint is exactly the state
-//!    at A); C, the log flush in which the first record after A begins or will begin; the counters; the epoch turns.
+//! 1. *Cut*, between two commits, under the apply lock: A, the LSN of the last commit that is in the trees with all before it (the
+//!    checkpoint is exactly the state at A; what waits is merged into the trees before, and what comes to wait meanwhile is beyond A); C, the
+//!    log flush in which the first record after A begins or will begin; the counters; the epoch turns.
 //! 2. Every page dirty in the old epoch is written to new blocks.
 //! 3. The log is made durable up to A; the page map's changed nodes are written; the data file is synced.
 //! 4. The superblock is written to the slot not in use, then its mirror, each synced. *This is the moment.*
@@ -124,8 +125,9 @@ impl Shared {
     }
 
     fn checkpoint_steps(&self, state: &mut CheckpointState, promise: Promise<'_>) -> Result<()> {
+        let hold = self.merge_for_cut()?;
         let cut = self.cut()?;
-        drop(promise);
+        drop((hold, promise));
         self.pool.write_epoch(cut.epoch, self)?;
         self.make_durable(cut.last_commit)?;
         let (map_root, map_height) = self.store().write_map(cut.epoch)?;
@@ -165,11 +167,13 @@ impl Shared {
         self.prune(&mut applier)?;
         applier.note_lens(&self.pool)?;
         let wal = self.wal()?;
+        let (last_commit, first_that_waits) = applier.cut_point();
         // Lock order: apply before commit. No record can take an LSN between the two answers.
         let order = self.order.lock();
-        let replay_from = order.first().map_or_else(|| wal.cut_point().0, |p| p.flush_start);
+        let first_unapplied = || order.first().map_or_else(|| wal.cut_point().0, |p| p.flush_start);
+        let replay_from = first_that_waits.unwrap_or_else(first_unapplied);
         let epoch = self.pool.turn();
-        Ok(Cut { epoch, last_commit: applier.applied, replay_from, next_tree: applier.next_tree })
+        Ok(Cut { epoch, last_commit, replay_from, next_tree: applier.next_tree })
     }
 
     /// The log's limit: as asked for, or a quarter of the data, within 64 MiB and 1 GiB.

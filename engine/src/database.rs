@@ -12,13 +12,14 @@ use crate::checkpoint::CheckpointState;
 use crate::commit::apply::{Applier, Names, Unborn};
 use crate::commit::record::{self, Operation};
 use crate::commit::visibility::Visibility;
-use crate::commit::{Order, Prepared, Refused, Until};
+use crate::commit::{Manner, Order, Prepared, Refused, Until};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::health::Health;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, Options};
 use crate::pages::EnginePool;
+use crate::postponed::Postponed;
 use crate::read::View;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -61,6 +62,10 @@ pub(crate) struct Shared {
     pub(crate) log_end: Lsn,
     pub(crate) order: Mutex<Order>,
     pub(crate) apply: Mutex<Applier>,
+    /// Taken by whoever merges a lot of what waits, from before its leaves are read.
+    pub(crate) merging: Mutex<()>,
+    /// Writes that wait.
+    pub(crate) postponed: Arc<Postponed>,
     pub(crate) names: Names,
     /// Keyspaces that transactions are about to make.
     pub(crate) unborn: Arc<Unborn>,
@@ -106,10 +111,15 @@ impl Shared {
     /// Pages that writing these bytes with that many operations may make dirty, at most: each operation's leaf, the pages that
     /// the bytes fill by halves, and what splits and merges change above.
     pub(crate) fn pages_for(&self, operations: usize, bytes: usize) -> u64 {
-        let leaves = (operations as u64).min(self.store().space_use().pages);
-        let filled = 2 * (bytes / (self.pool.page_size() / 2)) as u64;
-        leaves + filled + 16
+        pages_for(&self.pool, operations, bytes)
     }
+}
+
+/// See [`Shared::pages_for`].
+pub(crate) fn pages_for(pool: &EnginePool, operations: usize, bytes: usize) -> u64 {
+    let leaves = (operations as u64).min(pool.store().space_use().pages);
+    let filled = 2 * (bytes / (pool.page_size() / 2)) as u64;
+    leaves + filled + 16
 }
 
 impl Database {
@@ -256,6 +266,7 @@ impl Database {
     fn commit_whole(&self, operation: &Operation<'_>, drops: &[TreeId]) -> Result<()> {
         let prepared = Prepared {
             record: record::single(operation),
+            manner: Manner::Whole,
             hint: None,
             touches: &[],
             drops,

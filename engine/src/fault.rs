@@ -72,6 +72,12 @@ pub enum Fault {
     MarkedCleanEarly,
     /// An open for writing leaves the clean mark in its own superblock.
     CleanMarkStays,
+    /// What a merge replaces is told to nobody, whoever may still read it.
+    MergedUntold,
+    /// Scans do not see what waits.
+    ScansMissWaiting,
+    /// A checkpoint's cut is made beside a window under way, and takes it for done.
+    CutInWindow,
     /// A thread named `dies` panics when its commit has taken its LSN. Not a mistake of the engine's: what may happen to it.
     DiesBeforeApply,
 }

@@ -59,6 +59,7 @@ mod pages;
 #[cfg(feature = "faults")]
 #[doc(hidden)]
 pub mod parse;
+mod postponed;
 #[doc(hidden)]
 pub mod probe;
 mod range;

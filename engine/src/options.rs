@@ -70,6 +70,7 @@ pub struct Options {
     pub(crate) recovery_window: Option<usize>,
     pub(crate) transaction_limit: u64,
     pub(crate) versions_limit: Option<u64>,
+    pub(crate) postponed_limit: Option<u64>,
     pub(crate) file_system: Option<Arc<dyn Fs>>,
     pub(crate) fault: Fault,
 }
@@ -102,6 +103,7 @@ impl Default for Options {
             recovery_window: None,
             transaction_limit: 1 << 30,
             versions_limit: None,
+            postponed_limit: None,
             file_system: None,
             fault: Fault::None,
         }
@@ -243,6 +245,15 @@ impl Options {
     /// snapshots are taken away ([`Error::SnapshotTooOld`]). Default: 16 MiB and an eighth of the cache.
     pub fn versions_limit(mut self, bytes: u64) -> Options {
         self.versions_limit = Some(bytes);
+        self
+    }
+
+    /// Bytes of `Eventual` writes that may wait in memory, beside the cache, to be merged into the trees many at a time, where the pages that
+    /// they change are not in memory: such a write does not wait for a read then. It is found by every read at once; but where its page
+    /// can't be read when it is merged, the database takes no writes from then on, instead of the write being refused. Up to twice as much
+    /// is taken while a part is being merged. Default: a sixteenth of the cache. 0: every write reads its page before it is committed.
+    pub fn postponed_limit(mut self, bytes: u64) -> Options {
+        self.postponed_limit = Some(bytes);
         self
     }
 

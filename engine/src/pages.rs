@@ -166,5 +166,5 @@ pub(crate) fn find<R>(pool: &EnginePool, tree: Tree, key: &[u8], mut use_found: 
 
 /// Copies the leaf where a seek lands.
 pub(crate) fn read_leaf(pool: &EnginePool, tree: Tree, seek: Seek<'_>, copy: &mut LeafCopy) -> Result<()> {
-    until_found(pool, tree, || tree.read_leaf(pool, seek, copy, |_, _| ()))
+    until_found(pool, tree, || tree.read_leaf(pool, seek, copy, |_, _, _| ()))
 }

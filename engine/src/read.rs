@@ -4,13 +4,15 @@
 //! 1. A [`View`] has a slot from before its first read until it is dropped, so that nothing that it can see goes. A view that was
 //!    taken away for memory says so *after* each read, by which time it has read either what it should or nothing that counts.
 //! 2. Leaf and before-images are looked at under one latch of the leaf.
-//! 3. A look-up of one key whose value stands in its leaf needs no view: before-images go only when their commits are visible to
+//! 3. What waits to be merged into the trees is looked at before them, or under the latch of the leaf (see [`postponed`](crate::postponed)).
+//! 4. A look-up of one key whose value stands in its leaf needs no view: before-images go only when their commits are visible to
 //!    all, so that what it finds is what some LSN between the watermark at its beginning and at its end says.
 
 use crate::btree::{Found, LeafCopy, Seek, Stop, Tree};
 use crate::catalog::KeyspaceState;
 use crate::database::Shared;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::held::Held;
 use crate::pages::{self, EnginePool};
 use crate::value::Value;
@@ -123,7 +125,11 @@ impl<H: Borrow<Shared>> View<H> {
     /// The number of entries of a keyspace.
     pub(crate) fn len(&self, keyspace: &KeyspaceState) -> Result<u64> {
         let found = match &self.of {
-            Of::Trees(claim) => keyspace.tree_at(claim.lsn()).map(|_| keyspace.len_at(claim.lsn())),
+            Of::Trees(claim) => {
+                // Numbers of entries are known of what is in the trees.
+                let merged = self.shared().merge_up_to(claim.lsn());
+                merged.and_then(|()| keyspace.tree_at(claim.lsn())).map(|_| keyspace.len_at(claim.lsn()))
+            }
             Of::Checkpoint(held) => held.keyspace(&keyspace.name).map(|(_, len)| len),
         };
         self.checked(found)
@@ -165,12 +171,26 @@ impl<H: Borrow<Shared>> View<H> {
         key: &[u8],
         mut inline: impl FnMut(&[u8]) -> Value,
     ) -> std::result::Result<(Option<Stored>, u64), Stop> {
+        if let Some(found) = self.postponed(tree, key, &mut inline) {
+            return Ok(found);
+        }
         tree.get(self.pool(), key, |found| (self.use_found(key, found, &mut inline), found.lsn))
     }
 
     /// What stands for `key`, and the LSN of its leaf.
     fn stored(&self, tree: Tree, key: &[u8], mut inline: impl FnMut(&[u8]) -> Value) -> Result<(Option<Stored>, u64)> {
+        if let Some(found) = self.postponed(tree, key, &mut inline) {
+            return Ok(found);
+        }
         pages::find(self.pool(), tree, key, |found| (self.use_found(key, found, &mut inline), found.lsn))
+    }
+
+    /// What the view sees for `key` of what waits, and the LSN of that. `None`: what the tree says.
+    fn postponed(&self, tree: Tree, key: &[u8], inline: &mut impl FnMut(&[u8]) -> Value) -> Option<(Option<Stored>, u64)> {
+        let Of::Trees(claim) = &self.of else { return None };
+        let found = self.shared().postponed.newest(tree.id, key, claim.lsn());
+        pause();
+        found.map(|write| (write.value().map(|value| Stored::Inline(inline(value))), write.lsn))
     }
 
     /// What the view sees for `key`. Under the latch of its leaf.
@@ -192,8 +212,8 @@ impl<H: Borrow<Shared>> View<H> {
     }
 
     /// Copies the leaf where a seek lands, and puts into `before` each key for which it is not right, with what that held. Sorted, and
-    /// all of them between the leaf's fences.
-    pub(crate) fn leaf(&self, tree: Tree, seek: Seek<'_>, copy: &mut LeafCopy, before: &mut Vec<Before>) -> Result<()> {
+    /// all of them between the leaf's fences. Gives the LSN of the newest commit that may have been met.
+    pub(crate) fn leaf(&self, tree: Tree, seek: Seek<'_>, copy: &mut LeafCopy, before: &mut Vec<Before>) -> Result<u64> {
         let read = pages::until_found(self.pool(), tree, || self.look_at_leaf(tree, seek, copy, before));
         self.checked(read)
     }
@@ -205,18 +225,24 @@ impl<H: Borrow<Shared>> View<H> {
         seek: Seek<'_>,
         copy: &mut LeafCopy,
         before: &mut Vec<Before>,
-    ) -> std::result::Result<(), Stop> {
-        let lsn = self.lsn();
+    ) -> std::result::Result<u64, Stop> {
+        let (lsn, mut newest) = (self.lsn(), 0);
         before.clear();
-        tree.read_leaf(self.pool(), seek, copy, |page, leaf_lsn| {
+        tree.read_leaf(self.pool(), seek, copy, |copy, page, leaf_lsn| {
             if leaf_lsn > lsn {
                 self.shared().versions.all_before(page, lsn, before);
+                // What has moved to a neighbour leaves its entries here, too, until they are old.
+                let (lower, upper) = (copy.lower(), copy.upper());
+                before.retain(|(key, _)| **key >= *lower && upper.is_none_or(|upper| **key < *upper));
+            }
+            if let Of::Trees(_) = &self.of {
+                let fences = (copy.lower(), copy.upper());
+                if !self.shared().options.fault.is(Fault::ScansMissWaiting) {
+                    newest = self.shared().postponed.lay_over(tree.id, fences, lsn, before);
+                }
             }
         })?;
-        // What has moved to a neighbour leaves its entries here, too, until they are old.
-        let (lower, upper) = (copy.lower(), copy.upper());
-        before.retain(|(key, _)| **key >= *lower && upper.is_none_or(|upper| **key < *upper));
-        Ok(())
+        Ok(newest.max(copy.lsn()))
     }
 }
 
@@ -284,6 +310,18 @@ pub(crate) fn newest_in_leaf<R>(
                 None => continue,
             },
         };
+        if shared.postponed.waits() {
+            let own = shared.visible.own() > watermark && !shared.health.failed();
+            let newest = own.then(|| shared.postponed.newest(tree.id, key, u64::MAX)).flatten();
+            if let Some(write) = newest.filter(|write| write.lsn > watermark) {
+                shared.wait_own(write.lsn)?;
+                continue;
+            }
+            if let Some(write) = shared.postponed.newest(tree.id, key, watermark) {
+                return Ok(use_cell(write.value().map(|value| (cell::INLINE, value))));
+            }
+            pause();
+        }
         let found = pages::find(&shared.pool, tree, key, |found| {
             // Asked for under the latch, where nothing can come between.
             let watermark = shared.visible.watermark();
@@ -302,6 +340,14 @@ pub(crate) fn newest_in_leaf<R>(
             Err(Error::Corrupt(_)) if last_tree != Some(tree.id) => last_tree = Some(tree.id),
             Err(e) => return Err(e),
         }
+    }
+}
+
+/// Lets the deterministic scheduler of debug builds get between what waits and the trees.
+#[inline]
+fn pause() {
+    if cfg!(debug_assertions) {
+        ashlar_disk::sync::stall_point();
     }
 }
 

@@ -24,7 +24,7 @@ use crate::background::BackgroundState;
 use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::{self, CATALOG_TREE, Entry, FIRST_TREE};
 use crate::checkpoint::CheckpointState;
-use crate::commit::Order;
+use crate::commit::{Order, Waiting};
 use crate::commit::apply::{Applier, Names, new_tree};
 use crate::commit::visibility::Visibility;
 use crate::database::Shared;
@@ -33,6 +33,7 @@ use crate::fault::Fault;
 use crate::health::Health;
 use crate::options::{Create, Options};
 use crate::pages::{self, EnginePool};
+use crate::postponed::Postponed;
 use crate::store::superblock::{self, Chosen, Superblock, Superblocks};
 use crate::store::{Store, StoreParts};
 use crate::versions::{self, Versions};
@@ -142,6 +143,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     let next_tree = applier.next_tree;
     let applied = applier.applied;
     let applier_unborn = applier.unborn.clone();
+    let postponed = applier.waiting.postponed().clone();
     Ok(Shared {
         owner,
         health: if options.read_only { Health::read_only() } else { Health::default() },
@@ -153,6 +155,8 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         segment_size: superblock.segment_size,
         order: Mutex::new(Order::new(options.trim_every)),
         apply: Mutex::new(applier),
+        merging: Mutex::new(()),
+        postponed,
         names,
         unborn: applier_unborn,
         versions,
@@ -182,6 +186,13 @@ fn start_versions(pool: &EnginePool, applier: &mut Applier, options: &Options) -
     }
     applier.versions = Some(writer);
     versions
+}
+
+/// One byte of the cache's size in so many may be taken by writes that wait, where that is not set.
+const POSTPONED_SHARE: u64 = 16;
+
+fn postponed_limit(pool: &EnginePool, options: &Options) -> u64 {
+    options.postponed_limit.unwrap_or(u64::from(pool.frames()) * pool.page_size() as u64 / POSTPONED_SHARE)
 }
 
 /// A database's block may be larger than the unit by which its superblock was read.
@@ -299,6 +310,7 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
     }
     let mut applier = Applier {
         applied: superblock.last_commit,
+        waiting: Waiting::new(Arc::new(Postponed::new(postponed_limit(pool, options)))),
         catalog,
         trees: Default::default(),
         dropped: Default::default(),

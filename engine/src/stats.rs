@@ -73,6 +73,10 @@ pub struct Stats {
     pub versions: u64,
     /// Bytes that they take, about.
     pub version_bytes: u64,
+    /// Writes that are applied and wait in memory to be merged into their trees.
+    pub postponed: u64,
+    /// Bytes that they take, about.
+    pub postponed_bytes: u64,
     /// Live snapshots and transactions.
     pub snapshots: u64,
     /// Newest LSN that readers see.
@@ -85,6 +89,7 @@ impl Stats {
     pub(crate) fn of(shared: &Shared) -> Stats {
         let store = shared.store();
         let counters = &store.counters;
+        let (postponed, postponed_bytes) = shared.postponed.size();
         Stats {
             page_size: store.page_size(),
             space: store.space_use(),
@@ -104,6 +109,8 @@ impl Stats {
             log: shared.log.as_ref().map(ashlar_wal::Wal::stats),
             versions: shared.versions.entries(),
             version_bytes: shared.versions.bytes(),
+            postponed: postponed as u64,
+            postponed_bytes,
             snapshots: shared.versions.slots.count() as u64,
             watermark: shared.visible.watermark(),
             read_only: shared.health.failed().then(|| shared.health.cause().to_string()),

@@ -16,7 +16,7 @@ use super::leaves::LeavesAhead;
 use super::node::{Fault, Node};
 use super::search::Place;
 use super::write::{Writer, corrupt};
-use super::{Change, Observer, Seek, Tree, TreeOp, limits};
+use super::{Change, Lsns, Observer, Seek, Tree, TreeOp, limits};
 use ashlar_bufferpool::{PageId, PageMut, PageStore, Pool};
 
 /// Splits in a row that make no room for a change: more than a tree of any height needs.
@@ -58,10 +58,11 @@ impl Tree {
         ops: &[TreeOp<'_>],
         observer: &mut O,
     ) -> Result<(), TreeError<S::Error>> {
-        self.apply_from(pool, lsn, ops, None, observer)
+        self.apply_from(pool, Lsns::All(lsn), ops, None, observer)
     }
 
-    /// As [`Tree::apply`], where `hint` may be the leaf of the first change (see [`Tree::hint`]).
+    /// As [`Tree::apply`], for changes of one commit or of several, where `hint` may be the leaf of the first change (see [`Tree::hint`]).
+    /// Of several commits, the changes of one key stand in the order of the commits.
     ///
     /// # Errors
     /// As [`Tree::apply`].
@@ -71,12 +72,12 @@ impl Tree {
     pub fn apply_from<S: PageStore, O: Observer + ?Sized>(
         &self,
         pool: &Pool<S>,
-        lsn: u64,
+        lsns: Lsns<'_>,
         ops: &[TreeOp<'_>],
         hint: Option<PageId>,
         observer: &mut O,
     ) -> Result<(), TreeError<S::Error>> {
-        debug_assert!(ops.is_sorted_by(|a, b| a.key < b.key), "changes are sorted by key, one a key");
+        debug_assert!(is_in_order(lsns, ops), "changes are sorted by key, one a key and commit");
         check_sizes(pool.page_size(), ops)?;
         let mut writer = Writer::new(self, pool);
         let (mut rest, mut splits) = (ops, 0);
@@ -88,7 +89,8 @@ impl Tree {
                 ahead.ask(pool, self, ops);
             }
             let hint = hints.turn((self, pool), ops, ops.len() - rest.len(), step, observer);
-            let progress = writer.run(|writer| writer.change_leaf(lsn, rest, hint, observer))?;
+            let of_rest = lsns.starting_at(ops.len() - rest.len());
+            let progress = writer.run(|writer| writer.change_leaf(of_rest, rest, hint, observer))?;
             splits = if progress.done > 0 { 0 } else { splits + 1 };
             step = progress.done.max(1);
             let last = &rest[progress.done.saturating_sub(1)];
@@ -103,6 +105,13 @@ impl Tree {
             }
         }
         Ok(())
+    }
+}
+
+fn is_in_order(lsns: Lsns<'_>, ops: &[TreeOp<'_>]) -> bool {
+    match lsns {
+        Lsns::All(_) => ops.is_sorted_by(|a, b| a.key < b.key),
+        Lsns::Each(each) => each.len() == ops.len() && ops.iter().zip(each).is_sorted_by(|a, b| (a.0.key, a.1) < (b.0.key, b.1)),
     }
 }
 
@@ -122,7 +131,7 @@ impl<S: PageStore> Writer<'_, S> {
     /// Makes the first of `ops` that lie in one leaf.
     fn change_leaf<O: Observer + ?Sized>(
         &mut self,
-        lsn: u64,
+        lsns: Lsns<'_>,
         ops: &[TreeOp<'_>],
         hint: Option<PageId>,
         observer: &mut O,
@@ -141,9 +150,13 @@ impl<S: PageStore> Writer<'_, S> {
             None => ops.len(),
         };
         let used = node.used();
-        edit::raise_lsn(&mut leaf, lsn);
         let mut done = 0;
-        while done < here && self.change(page, &mut leaf, &ops[done], observer).map_err(|what| corrupt(page, what))? {
+        while done < here {
+            // Before the change: what follows may find that there is no room, and comes back for it.
+            edit::raise_lsn(&mut leaf, lsns.of(done));
+            if !self.change(page, &mut leaf, &ops[done], observer).map_err(|what| corrupt(page, what))? {
+                break;
+            }
             done += 1;
         }
         let next = match done < here {

@@ -131,7 +131,7 @@ impl Shared {
                 None if forward => Seek::First,
                 None => Seek::Last,
             };
-            wait_for(&self.pool, || self.tree.read_leaf(&self.pool, seek, &mut copy, |_, _| ()));
+            wait_for(&self.pool, || self.tree.read_leaf(&self.pool, seek, &mut copy, |_, _, _| ()));
             let indices: Vec<usize> = if forward { (0..copy.len()).collect() } else { (0..copy.len()).rev().collect() };
             for index in indices {
                 let key = copy.key(index);

@@ -162,14 +162,16 @@ impl Tree {
         pool: &Pool<S>,
         seek: Seek<'_>,
         copy: &mut LeafCopy,
-        beside: impl FnOnce(PageId, u64),
+        beside: impl FnOnce(&LeafCopy, PageId, u64),
     ) -> Result<(), Stop> {
         let leaf = self.leaf(pool, seek)?;
         let page = leaf.page();
-        let copied = copy.set(leaf.bytes(), self.id, page);
-        beside(page, leaf.view().u64(LSN_AT));
+        let copied = copy.set(leaf.bytes(), self.id, page).and_then(|()| copy.check(seek));
+        if copied.is_ok() {
+            beside(copy, page, leaf.view().u64(LSN_AT));
+        }
         drop(leaf);
-        copied.and_then(|()| copy.check(seek)).map_err(|what| {
+        copied.map_err(|what| {
             *copy = LeafCopy::new();
             Stop::Corrupt(Corrupt { page, what })
         })

@@ -87,7 +87,7 @@ impl<S: PageStore> Writer<'_, S> {
 mod tests {
     use super::*;
     use crate::btree::testing::{small_pool, wait_for};
-    use crate::btree::{Change, TreeId};
+    use crate::btree::{Change, Lsns, TreeId};
     use rand::{RngExt, SeedableRng};
     use std::collections::BTreeMap;
 
@@ -123,7 +123,7 @@ mod tests {
                 Change::Delete => drop(model[which].remove(&key)),
                 Change::Put { .. } => drop(model[which].insert(key, ())),
             }
-            tree.apply_from(&pool, lsn, &[op], Some(hint), &mut |_: &[u8], _: Option<(u8, &[u8])>| {}).unwrap();
+            tree.apply_from(&pool, Lsns::All(lsn), &[op], Some(hint), &mut |_: &[u8], _: Option<(u8, &[u8])>| {}).unwrap();
         }
         assert!(right > 1000 && wrong > 1000, "{right} right, {wrong} wrong");
         for (tree, model) in trees.iter().zip(&model) {

@@ -118,6 +118,33 @@ pub struct TreeOp<'a> {
     pub change: Change<'a>,
 }
 
+/// The LSNs of the commits that changes belong to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lsns<'a> {
+    /// All to one.
+    All(u64),
+    /// Each to its own: as many as there are changes.
+    Each(&'a [u64]),
+}
+
+impl<'a> Lsns<'a> {
+    /// That of change `index`.
+    pub fn of(self, index: usize) -> u64 {
+        match self {
+            Lsns::All(lsn) => lsn,
+            Lsns::Each(lsns) => lsns[index],
+        }
+    }
+
+    /// Those of the changes from `index` on.
+    pub fn starting_at(self, index: usize) -> Lsns<'a> {
+        match self {
+            Lsns::All(lsn) => Lsns::All(lsn),
+            Lsns::Each(lsns) => Lsns::Each(&lsns[index..]),
+        }
+    }
+}
+
 /// What becomes of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change<'a> {

@@ -202,7 +202,7 @@ impl Pair {
         seek: impl for<'k> Fn(&'k [u8]) -> Seek<'k>,
     ) -> Vec<Leaf> {
         let (mut copy, mut leaves) = (LeafCopy::new(), Vec::new());
-        wait_for(&self.pool, || self.tree.read_leaf(&self.pool, first, &mut copy, |_, _| ()));
+        wait_for(&self.pool, || self.tree.read_leaf(&self.pool, first, &mut copy, |_, _, _| ()));
         loop {
             let entries = (0..copy.len()).map(|index| {
                 let (kind, bytes) = copy.value(index);
@@ -211,7 +211,7 @@ impl Pair {
             });
             leaves.push(Leaf { page: copy.page(), entries: entries.collect() });
             let Some(at) = next(&copy) else { return leaves };
-            wait_for(&self.pool, || self.tree.read_leaf(&self.pool, seek(&at), &mut copy, |_, _| ()));
+            wait_for(&self.pool, || self.tree.read_leaf(&self.pool, seek(&at), &mut copy, |_, _, _| ()));
         }
     }
 
@@ -438,11 +438,11 @@ fn use_everything(pair: &mut Pair) -> bool {
     let (mut copy, mut told, mut wrong) = (LeafCopy::new(), Told::default(), false);
     for key in pair.model.keys() {
         wrong |= tree.get(pool, key, |_| ()).is_err();
-        wrong |= tree.read_leaf(pool, Seek::Before(key), &mut copy, |_, _| ()).is_err();
+        wrong |= tree.read_leaf(pool, Seek::Before(key), &mut copy, |_, _, _| ()).is_err();
         let _ = tree.leaves_from(pool, key, 3, &mut Upcoming::new());
     }
     let mut at = Vec::new();
-    while tree.read_leaf(pool, Seek::AtOrAfter(&at), &mut copy, |_, _| ()).is_ok() {
+    while tree.read_leaf(pool, Seek::AtOrAfter(&at), &mut copy, |_, _, _| ()).is_ok() {
         let _all: Vec<_> = (0..copy.len()).map(|index| (copy.key(index), copy.value(index).1.len(), copy.find(&at))).collect();
         let Some(upper) = copy.upper() else { break };
         at = upper.to_vec();

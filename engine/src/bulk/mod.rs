@@ -20,7 +20,7 @@ mod loading;
 use crate::blob::{self, NewBlob};
 use crate::btree::{BulkError, BulkOptions, TreeId};
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused, Until};
+use crate::commit::{Manner, Prepared, Refused, Until};
 use crate::error::{Error, Result};
 use crate::keyspace::Keyspace;
 use crate::options::Durability;
@@ -101,6 +101,7 @@ fn commit(
     let record = record::single(&Operation::BulkLoad { tree, new_tree, root, count, name: keyspace.name(), placed });
     let prepared = Prepared {
         record,
+        manner: Manner::Whole,
         hint: None,
         touches: &[tree],
         drops: &[tree],

@@ -4,13 +4,15 @@
 //! 1. Everything here runs under the apply lock: so only one thread changes trees, and a checkpoint's cut falls between records.
 //! 2. A record was validated and its room reserved before it got its LSN; what fails here fails the database (the caller's part).
 //! 3. Before a key changes, what it held goes to `versions`, under the leaf's latch.
-//! 4. What a record replaces and stands elsewhere, overflow pages and a blob's runs, is retired after the tree has let go of it, and
+//! 4. Where something waits to be merged into the trees (see [`merge`](super::merge)), a record is not applied to them before that is done.
+//! 5. What a record replaces and stands elsewhere, overflow pages and a blob's runs, is retired after the tree has let go of it, and
 //!    freed when no snapshot can see it. In replay, where there are no snapshots, it is freed at once.
 
+use super::merge::Waiting;
 use super::record::{self, Operation};
 use super::replaced::Replaced;
 use crate::blob::BlobRef;
-use crate::btree::{Change, Observer, Tree, TreeId, TreeOp};
+use crate::btree::{Change, Lsns, Observer, Tree, TreeId, TreeOp};
 use crate::catalog::{self, CATALOG_TREE, KeyspaceState};
 use crate::error::{Corruption, Result};
 use crate::fault::Fault;
@@ -35,8 +37,9 @@ pub(crate) type Unborn = Mutex<BTreeMap<TreeId, Arc<KeyspaceState>>>;
 /// What applying needs to know; owned by the apply lock.
 #[derive(Debug)]
 pub(crate) struct Applier {
-    /// LSN of the last applied commit.
+    /// LSN of the last applied commit. What of it and of those before is not in the trees yet, waits.
     pub(crate) applied: u64,
+    pub(crate) waiting: Waiting,
     pub(crate) catalog: Tree,
     pub(crate) trees: BTreeMap<TreeId, Arc<KeyspaceState>>,
     /// Trees that have been dropped and are not yet freed, each with the LSN of the commit that dropped it; oldest first.
@@ -55,10 +58,15 @@ pub(crate) struct Applier {
 /// Whoever is told what a commit changes in a tree.
 struct Recorder<'a> {
     versions: Option<&'a mut versions::Writer>,
-    lsn: u64,
+    lsns: Lsns<'a>,
+    /// The newest of these, or one above.
+    newest: u64,
+    /// Nobody reads below: what such a commit has changed is told to nobody.
+    told_above: u64,
     tree: TreeId,
     replaced: Replaced,
-    len: u64,
+    /// By how much each commit changes the number of entries.
+    lens: Lens,
     /// What becomes of the keys that are told of, in their order; beyond its end, and in a removal of a range, they go.
     changes: &'a [TreeOp<'a>],
     next: usize,
@@ -67,19 +75,29 @@ struct Recorder<'a> {
     late: Vec<Late>,
 }
 
-/// A before-image: page, key, kind and bytes.
-type Late = (PageId, Vec<u8>, Option<(u8, Vec<u8>)>);
+/// A before-image: page, LSN, key, kind and bytes.
+type Late = (PageId, u64, Vec<u8>, Option<(u8, Vec<u8>)>);
+
+/// By how much commits have changed a number of entries, in the order in which that was met.
+pub(super) type Lens = SmallVec<[(u64, i64); 1]>;
 
 impl Recorder<'_> {
-    /// What was replaced, and the number of entries there are then.
-    fn finish(self) -> (Replaced, u64) {
+    /// What was replaced, and by how much the number of entries has changed.
+    fn finish(self) -> (Replaced, Lens) {
         if let (false, Some(versions)) = (self.late.is_empty(), self.versions) {
             yield_point();
-            for (page, key, old) in &self.late {
-                versions.add(*page, self.lsn, key, old.as_ref().map(|(kind, bytes)| (*kind, &bytes[..])));
+            for (page, lsn, key, old) in &self.late {
+                versions.add(*page, *lsn, key, old.as_ref().map(|(kind, bytes)| (*kind, &bytes[..])));
             }
         }
-        (self.replaced, self.len)
+        (self.replaced, self.lens)
+    }
+
+    fn count(&mut self, lsn: u64, by: i64) {
+        match self.lens.last_mut() {
+            Some((last, sum)) if *last == lsn => *sum += by,
+            _ => self.lens.push((lsn, by)),
+        }
     }
 }
 
@@ -91,19 +109,22 @@ impl Observer for Recorder<'_> {
     }
 
     fn replaced(&mut self, page: PageId, key: &[u8], old: Option<(u8, &[u8])>) {
-        let deleted = self.changes.get(self.next).is_none_or(|op| matches!(op.change, Change::Delete));
+        let change = self.changes.get(self.next);
+        let deleted = change.is_none_or(|op| matches!(op.change, Change::Delete));
+        let lsn = if change.is_some() { self.lsns.of(self.next) } else { self.newest };
         self.next += 1;
         match (old.is_some(), deleted) {
-            (true, true) => self.len -= 1,
-            (false, false) => self.len += 1,
+            (true, true) => self.count(lsn, -1),
+            (false, false) => self.count(lsn, 1),
             // Nothing was there, and nothing is: no reader can tell.
             (false, true) => return,
             (true, false) => {}
         }
-        if self.fault.is(Fault::BeforeAfterLeaf) {
-            self.late.push((page, key.to_vec(), old.map(|(kind, bytes)| (kind, bytes.to_vec()))));
+        if lsn <= self.told_above {
+        } else if self.fault.is(Fault::BeforeAfterLeaf) {
+            self.late.push((page, lsn, key.to_vec(), old.map(|(kind, bytes)| (kind, bytes.to_vec()))));
         } else if let Some(versions) = &mut self.versions {
-            versions.add(page, self.lsn, key, old);
+            versions.add(page, lsn, key, old);
         }
         self.replaced.note(old);
     }
@@ -122,7 +143,7 @@ impl Observer for Recorder<'_> {
 
     fn left_sparse(&mut self, key: &[u8]) {
         if let Some(versions) = &mut self.versions {
-            versions.left_sparse(self.lsn, self.tree, key);
+            versions.left_sparse(self.newest, self.tree, key);
         }
     }
 }
@@ -137,7 +158,7 @@ impl Applier {
         record: &[u8],
         mut hint: Option<PageId>,
     ) -> Result<()> {
-        debug_assert!(lsn > self.applied);
+        debug_assert!(lsn > self.applied && !self.waiting.waits());
         let operations = record::read(record, lsn)?;
         let mut rest = &operations[..];
         while let Some(first) = rest.first() {
@@ -158,6 +179,11 @@ impl Applier {
         Ok(())
     }
 
+    /// LSN of the last commit of which everything is in the trees, as it is of all before.
+    pub(crate) fn merged(&self) -> u64 {
+        self.waiting.merged().unwrap_or(self.applied)
+    }
+
     /// The keyspace that has this tree; `None` if it has been dropped or cleared since: the operation is then without effect.
     pub(crate) fn keyspace(&self, tree: TreeId) -> Option<Arc<KeyspaceState>> {
         self.trees.get(&tree).cloned()
@@ -173,10 +199,27 @@ impl Applier {
         hint: Option<PageId>,
     ) -> Result<()> {
         let Some(keyspace) = self.keyspace(tree) else { return Ok(()) };
+        let (replaced, lens) = self.change(pool, &keyspace, (Lsns::All(lsn), lsn, 0), operations, hint)?;
+        self.change_len(&keyspace, &lens);
+        replaced.retire(pool, lsn, self.versions.as_mut())
+    }
+
+    /// Makes changes in the tree of a keyspace, in the order of their keys, and gives what they have replaced, and by how much the number of
+    /// entries has changed. `lsns` are those of their commits, `newest` the newest of these or above; before-images are kept for those
+    /// above `told_above`.
+    pub(super) fn change(
+        &mut self,
+        pool: &EnginePool,
+        keyspace: &KeyspaceState,
+        (lsns, newest, told_above): (Lsns<'_>, u64, u64),
+        operations: &[Operation<'_>],
+        hint: Option<PageId>,
+    ) -> Result<(Replaced, Lens)> {
         let tree = keyspace.tree()?;
         let inline_max = |key: &[u8]| crate::btree::limits(pool.page_size()).inline_value_max(key.len());
         let mut cells: SmallVec<[_; 1]> = SmallVec::with_capacity(operations.len());
-        for operation in operations {
+        for (index, operation) in operations.iter().enumerate() {
+            let lsn = lsns.of(index);
             cells.push(match operation {
                 Operation::Put { key, value, .. } if value.len() <= inline_max(key) => None,
                 Operation::Put { value, .. } => {
@@ -197,26 +240,30 @@ impl Applier {
             Some(TreeOp { key, change })
         });
         let changes: SmallVec<[TreeOp<'_>; 1]> = changes.collect();
-        let mut recorder = self.recorder(lsn, tree.id, keyspace.len.load(Relaxed), &changes);
-        tree.apply_from(pool, lsn, &changes, hint, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
-        let (replaced, len) = recorder.finish();
-        self.set_len(&keyspace, len, lsn);
-        replaced.retire(pool, lsn, self.versions.as_mut())
+        let mut recorder = Recorder { lsns, told_above, ..self.recorder(newest, tree.id, &changes) };
+        tree.apply_from(pool, lsns, &changes, hint, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
+        Ok(recorder.finish())
     }
 
-    fn set_len(&mut self, keyspace: &Arc<KeyspaceState>, len: u64, lsn: u64) {
-        if len != keyspace.len.load(Relaxed) && keyspace.set_len(len, lsn) {
-            self.pasts.push(keyspace.clone());
+    /// Commits have changed the number of entries of a keyspace, in this order.
+    pub(super) fn change_len(&mut self, keyspace: &Arc<KeyspaceState>, lens: &[(u64, i64)]) {
+        for &(lsn, by) in lens {
+            let len = keyspace.len.load(Relaxed).wrapping_add(by as u64);
+            if by != 0 && keyspace.set_len(len, lsn) {
+                self.pasts.push(keyspace.clone());
+            }
         }
     }
 
-    fn recorder<'a>(&'a mut self, lsn: u64, tree: TreeId, len: u64, changes: &'a [TreeOp<'a>]) -> Recorder<'a> {
+    fn recorder<'a>(&'a mut self, lsn: u64, tree: TreeId, changes: &'a [TreeOp<'a>]) -> Recorder<'a> {
         Recorder {
             versions: self.versions.as_mut(),
-            lsn,
+            lsns: Lsns::All(lsn),
+            newest: lsn,
+            told_above: 0,
             tree,
             replaced: Replaced::default(),
-            len,
+            lens: Lens::new(),
             changes,
             next: 0,
             fault: self.fault,
@@ -247,11 +294,10 @@ impl Applier {
     fn delete_range(&mut self, pool: &EnginePool, lsn: u64, tree: TreeId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<()> {
         let Some(keyspace) = self.keyspace(tree) else { return Ok(()) };
         let tree = keyspace.tree()?;
-        let before = keyspace.len.load(Relaxed);
-        let mut recorder = self.recorder(lsn, tree.id, before, &[]);
+        let mut recorder = self.recorder(lsn, tree.id, &[]);
         tree.remove_range(pool, lsn, from, to, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
-        let (replaced, len) = recorder.finish();
-        self.set_len(&keyspace, len, lsn);
+        let (replaced, lens) = recorder.finish();
+        self.change_len(&keyspace, &lens);
         replaced.retire(pool, lsn, self.versions.as_mut())
     }
 
@@ -317,7 +363,7 @@ impl Applier {
         for keyspace in keyspaces {
             if keyspace.len_changed.load(Relaxed) {
                 let entry = catalog::keyspace_entry(keyspace.tree()?, keyspace.len.load(Relaxed));
-                self.catalog_put(pool, self.applied, &catalog::keyspace_key(&keyspace.name), &entry)?;
+                self.catalog_put(pool, self.merged(), &catalog::keyspace_key(&keyspace.name), &entry)?;
                 keyspace.len_changed.store(false, Relaxed);
             }
         }
@@ -337,7 +383,7 @@ impl Applier {
         replaced.retire(pool, 0, None)?;
         if freed {
             self.dropped.pop_front();
-            self.catalog_delete(pool, self.applied, &catalog::dropped_key(tree.id))?;
+            self.catalog_delete(pool, self.merged(), &catalog::dropped_key(tree.id))?;
         }
         Ok(self.has_droppable())
     }
@@ -376,8 +422,8 @@ impl Applier {
         // Dropped or exchanged since: it goes as a whole.
         let Some(keyspace) = self.keyspace(tree) else { return Ok(true) };
         let tree = keyspace.tree()?;
-        let (lsn, len) = (self.applied, keyspace.len.load(Relaxed));
-        let mut recorder = self.recorder(lsn, tree.id, len, &[]);
+        let lsn = self.applied;
+        let mut recorder = self.recorder(lsn, tree.id, &[]);
         tree.settle(pool, &key, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
         Ok(true)
     }

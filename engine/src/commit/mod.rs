@@ -7,11 +7,12 @@
 //!    LSN, and entered in the list of recent commits. Memory only; nothing here waits or fails. From here on the commit belongs to
 //!    the database.
 //! 3. *Apply*, under the apply lock: whoever holds it applies its own and some that stand behind it, in order; they find theirs
-//!    applied.
+//!    applied. Into the trees; or, where an `Eventual` commit's leaves are not in memory, into what waits to be merged ([`merge`]), where
+//!    readers find it as well.
 //! 4. *Durability*: an `Immediate` commit returns when the log is durable up to it, the committing thread writing the flush itself
 //!    if nobody else is; an `Eventual` one when it is applied.
 //!
-//! Lock order: keyspace changes (`ddl`) > checkpoint > apply > commit lock > whatever the log, the pool and the store lock inside.
+//! Lock order: keyspace changes (`ddl`) > checkpoint > merging > apply > commit lock > whatever the log, the pool and the store lock inside.
 //!
 //! Invariants:
 //! 1. A record in the log is in the list of recent commits, and the other way round, in the same order, until it is applied.
@@ -19,11 +20,13 @@
 //! 3. A commit leaves the list when it is applied and every live transaction that may write reads at its LSN or above.
 
 pub(crate) mod apply;
+mod merge;
 mod recent;
 pub(crate) mod record;
 mod replaced;
 pub(crate) mod visibility;
 
+pub(crate) use merge::Waiting;
 pub(crate) use recent::Order;
 
 use self::apply::Applier;
@@ -49,6 +52,7 @@ const APPLY_MORE: usize = 32;
 /// A commit that is ready to take its LSN.
 pub(crate) struct Prepared<'a> {
     pub(crate) record: Vec<u8>,
+    pub(crate) manner: Manner,
     /// Where its first write may go.
     pub(crate) hint: Option<PageId>,
     /// Trees it writes to.
@@ -64,6 +68,30 @@ pub(crate) struct Prepared<'a> {
     pub(crate) unchanged: Option<Unchanged<'a>>,
     pub(crate) durability: Durability,
     pub(crate) until: Until,
+}
+
+/// How a commit is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// More than puts and removals of keys: to the trees, when nothing waits.
+    Whole,
+    /// Puts and removals of keys: to the trees, if nothing waits.
+    Points,
+    /// Puts and removals of keys, of which the leaves are not all in memory: they wait.
+    Postponed,
+}
+
+impl Manner {
+    /// That of these operations, whose leaves are in memory.
+    pub(crate) fn of(operations: &[record::Operation<'_>]) -> Manner {
+        let is_point = |o: &record::Operation<'_>| matches!(o, record::Operation::Put { .. } | record::Operation::Delete { .. });
+        if operations.iter().all(is_point) { Manner::Points } else { Manner::Whole }
+    }
+
+    /// The same, where not all of the leaves are in memory, and need not be.
+    pub(crate) fn postponed(self, is_postponed: bool) -> Manner {
+        if is_postponed && self == Manner::Points { Manner::Postponed } else { self }
+    }
 }
 
 /// When a commit returns.
@@ -109,6 +137,10 @@ impl Shared {
         let wal = self.wal()?;
         let promise = self.room_on_disk(prepared.pages, prepared.frees)?;
         let room = self.log_room(prepared.record.len() as u64)?;
+        if prepared.manner == Manner::Whole {
+            // Most of it before it has to be done under the apply lock.
+            self.merge_up_to(self.visible.newest_applied())?;
+        }
         let record: Arc<[u8]> = prepared.record.into();
         let checked = prepared.unchanged.as_ref().map(|u| self.validate(u.footprint, u.since)).transpose()?;
         let lsn = {
@@ -132,7 +164,14 @@ impl Shared {
             let place = wal.append_with(room, record.clone());
             let (lsn, flush_start) = (place.lsn.0, place.flush_start.0);
             order.enter(
-                Pending { lsn, flush_start, record, hint: prepared.hint, durability: prepared.durability },
+                Pending {
+                    lsn,
+                    flush_start,
+                    record,
+                    manner: prepared.manner,
+                    hint: prepared.hint,
+                    durability: prepared.durability,
+                },
                 prepared.drops,
             );
             probe::appended(lsn);
@@ -142,6 +181,7 @@ impl Shared {
         self.die_if_asked();
         self.apply_up_to(lsn)?;
         drop(promise);
+        let helped = self.help_merging();
         if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
             if prepared.until == Until::Durable {
                 self.make_durable(lsn)?;
@@ -151,6 +191,7 @@ impl Shared {
                 self.visible.note_own(lsn);
             }
             self.background.note_eventual();
+            helped.map_err(|_| self.unknown())?;
         }
         self.checkpoint_if_due();
         Ok(lsn)
@@ -184,13 +225,17 @@ impl Shared {
         }
     }
 
-    /// The commit lock, with everything applied that has an LSN. Whoever takes one meanwhile waits for the apply lock, so that this ends.
+    /// The commit lock, with everything in the trees that has an LSN. Whoever takes one meanwhile waits for the apply lock, so that this ends.
     fn settled(&self, applier: &mut Applier) -> Result<MutexGuard<'_, Order>> {
         loop {
             let order = self.order.lock();
-            let Some(last) = order.last_unapplied() else { return Ok(order) };
+            let last = order.last_unapplied();
+            if last.is_none() && !applier.waiting.waits() {
+                return Ok(order);
+            }
             drop(order);
-            self.apply_queue(applier, last, 0)?;
+            last.map_or(Ok(()), |last| self.apply_queue(applier, last, 0))?;
+            self.merge_all(applier)?;
         }
     }
 
@@ -271,8 +316,23 @@ impl Shared {
         let Some(next) = next else {
             return Err(self.fail_now(format!("commit {lsn} has an LSN but is not in the queue")));
         };
-        if let Err(e) = applier.apply(&self.pool, &self.names, next.lsn, &next.record, next.hint) {
+        let waits = match next.manner {
+            Manner::Postponed => true,
+            Manner::Points => applier.waiting.waits(),
+            Manner::Whole => false,
+        };
+        let outcome = match waits {
+            true => applier.postpone(&self.pool, &next),
+            false => {
+                self.merge_all(applier)?;
+                applier.apply(&self.pool, &self.names, next.lsn, &next.record, next.hint)
+            }
+        };
+        if let Err(e) = outcome {
             return Err(self.fail_now(format!("applying commit {} failed: {e}", next.lsn)));
+        }
+        if waits {
+            self.background.call_merging();
         }
         let early = self.options.fault.is(Fault::ShowEarly);
         self.visible.applied(next.lsn, next.durability == Durability::Immediate && !early);

@@ -11,7 +11,7 @@
 //! 2. An applied commit leaves when every live transaction that may write reads at its LSN or above. Those that begin later do: they
 //!    read at the applied LSN, and [`Slots`] makes one that began just now start over where the list was trimmed past it.
 
-use super::Refused;
+use super::{Manner, Refused};
 use crate::btree::TreeId;
 use crate::options::Durability;
 use crate::txn::Footprint;
@@ -50,6 +50,7 @@ pub(crate) struct Pending {
     /// The log flush in which its record begins.
     pub(crate) flush_start: u64,
     pub(crate) record: Arc<[u8]>,
+    pub(crate) manner: Manner,
     /// Where its first write may go.
     pub(crate) hint: Option<PageId>,
     pub(crate) durability: Durability,

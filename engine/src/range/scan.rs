@@ -301,8 +301,8 @@ impl Scan {
         };
         let seek = seek_key.as_deref().map_or(Seek::First, Seek::AtOrAfter);
         let End { leaf, before, .. } = &mut self.front;
-        view.leaf(tree, seek, leaf, before).inspect_err(|_| self.front.done = true)?;
-        self.newest = self.newest.max(self.front.leaf.lsn());
+        let newest = view.leaf(tree, seek, leaf, before).inspect_err(|_| self.front.done = true)?;
+        self.newest = self.newest.max(newest);
         self.front.begin(&self.from, &self.to);
         self.ahead[0].leaf_reached(&view, tree, &self.front.leaf, towards);
         Ok(true)
@@ -329,8 +329,8 @@ impl Scan {
             (false, _, Bound::Unbounded) => Seek::Last,
         };
         let End { leaf, before, .. } = &mut self.back;
-        view.leaf(tree, seek, leaf, before).inspect_err(|_| self.back.done = true)?;
-        self.newest = self.newest.max(self.back.leaf.lsn());
+        let newest = view.leaf(tree, seek, leaf, before).inspect_err(|_| self.back.done = true)?;
+        self.newest = self.newest.max(newest);
         self.back.begin(&self.from, &self.to);
         self.ahead[1].leaf_reached(&view, tree, &self.back.leaf, towards);
         Ok(true)

@@ -71,6 +71,13 @@ impl Store {
         }
     }
 
+    /// Makes a promise that nobody holds another one, with no look at whether there is room: that is made smaller, or is a part of one that
+    /// somebody still holds.
+    pub(crate) fn change_promise(&self, from: u64, to: u64) {
+        let mut inner = self.inner.lock();
+        inner.promised = inner.promised - from + to;
+    }
+
     /// The same promise, if it can be given without growing the file.
     pub(crate) fn promise_within(&self, units: u64, dirty: impl Fn() -> usize) -> Option<Promise<'_>> {
         let mut inner = self.inner.lock();

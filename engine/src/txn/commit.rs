@@ -2,16 +2,15 @@
 
 use super::write_set::{Space, Whole};
 use super::{Footprint, Isolation, Transaction};
-use crate::batch::{self, Prefetch, WriteRef};
+use crate::batch::{self, Brought, Prefetch, WriteRef};
 use crate::blob;
 use crate::btree::TreeId;
 use crate::commit::record::{self, Operation};
-use crate::commit::{Prepared, Refused, Unchanged, Until};
+use crate::commit::{Manner, Prepared, Refused, Unchanged, Until};
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::Durability;
-use ashlar_bufferpool::PageId;
 use ashlar_disk::sync;
 use std::time::Duration;
 
@@ -101,7 +100,8 @@ impl Transaction {
         let changed: Vec<&Space> = self.writes.spaces.iter().filter(|space| space.is_changed() && !space.dropped).collect();
         let writes: Vec<(TreeId, WriteRef<'_>)> = changed.iter().flat_map(|space| writes_of(space)).collect();
         let (mut blobs, references) = batch::write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
-        let hint = self.bring_in(shared, &changed)?;
+        let may_wait = references.iter().all(Option::is_none) && self.writes.wholes.is_empty();
+        let brought = self.bring_in(shared, &changed, if may_wait { durability } else { Durability::Immediate })?;
         let mut operations = self.whole_operations();
         let points = writes.iter().zip(&references).map(|((tree, write), blob)| batch::operation(*tree, *write, blob.clone()));
         operations.extend(points);
@@ -119,8 +119,9 @@ impl Transaction {
         let unchanged = Some(unchanged).filter(|u| !u.footprint.is_empty());
         let born = self.announce(shared);
         let prepared = Prepared {
+            manner: Manner::of(&operations).postponed(brought.misses),
             record,
-            hint,
+            hint: brought.hint,
             touches: &touches,
             drops: &drops,
             pages,
@@ -226,15 +227,14 @@ impl Transaction {
         footprint
     }
 
-    /// Brings in the leaves that the writes will change, and measures what removing ranges keeps in memory. Gives the leaf of a write
-    /// that is alone, as a hint.
-    fn bring_in(&self, shared: &Shared, changed: &[&Space]) -> Result<Option<PageId>> {
+    /// Brings in the leaves that the writes will change, unless these may wait, and measures what removing ranges keeps in memory.
+    fn bring_in(&self, shared: &Shared, changed: &[&Space], durability: Durability) -> Result<Brought> {
         let mut prefetch = Prefetch::default();
         for space in changed.iter().filter(|space| space.base == Some(space.target)) {
             let tree = self.view.tree(&space.state)?;
             writes_of(space).for_each(|(_, write)| prefetch.add(tree, write));
         }
-        prefetch.run(shared)
+        prefetch.run(shared, durability)
     }
 }
 

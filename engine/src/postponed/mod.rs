@@ -1,0 +1,166 @@
+//! Writes that are applied but not yet in their trees: their leaves are not in memory, and nobody needs them there.
+//!
+//! A blind write to a tree larger than memory would wait for the read of a leaf that it does not ask anything. So it waits in memory instead,
+//! found by readers through its key, until many can be merged into the tree together, in the order of their keys and with many reads in flight
+//! (see [`merge`](crate::commit::merge)).
+//!
+//! ```text
+//!   reader ─▶ newest   what is applied now goes there
+//!             merging  being merged into the trees, in key order; else nothing
+//!             trees    what was applied before
+//! ```
+//!
+//! Invariants:
+//! 1. Once something waits, everything that is applied later waits, too: what waits are the last of all applied commits, each with all
+//!    that it writes. What `merging` holds is older than what `newest` holds.
+//! 2. The write of a key that counts at an LSN is the newest at it or before: in `newest`, else in `merging`, else as the tree and its
+//!    before-images say. They are looked at in this order, or under the latch of the leaf: a write leaves the tables when it is in its tree.
+//! 3. `merging` goes as a whole, when all of it is in the trees.
+//! 4. Tables change under the apply lock alone. Readers find both with one look.
+
+mod table;
+
+pub(crate) use table::{Table, Write};
+
+use crate::btree::TreeId;
+use crate::error::Result;
+use crate::value::cell;
+use crate::versions::Before;
+use arc_swap::ArcSwap;
+use ashlar_disk::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+
+/// What readers use.
+#[derive(Debug)]
+pub(crate) struct Postponed {
+    tables: ArcSwap<Tables>,
+    waits: AtomicBool,
+    /// Writes that are not in their trees, and bytes that they take, about.
+    writes: AtomicUsize,
+    bytes: AtomicU64,
+    /// So many bytes may wait before whoever commits lends a hand; 0: nothing is postponed.
+    limit: u64,
+    /// How many want no window to begin.
+    held: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    newest: Arc<Table>,
+    merging: Option<Arc<Table>>,
+}
+
+impl Postponed {
+    /// Nothing waits; `limit` bytes may.
+    pub(crate) fn new(limit: u64) -> Postponed {
+        let (tables, waits, writes, bytes, held) = Default::default();
+        Postponed { tables, waits, writes, bytes, limit, held }
+    }
+
+    /// Whether something waits. Where a reader's LSN was taken before, what it must find is found.
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
+        // Acquire: who finds that nothing waits any more finds it all in the trees.
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// Whether writes may wait at all.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.limit > 0
+    }
+
+    /// Whether more waits than should.
+    pub(crate) fn presses(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.limit
+    }
+
+    /// How many writes wait, and bytes that they take, about.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        (self.writes.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// The newest write of a key at `lsn` or before, if it waits.
+    pub(crate) fn newest(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<Write> {
+        if !self.waits() {
+            return None;
+        }
+        let tables = self.tables.load();
+        let in_newest = tables.newest.newest(tree, key, lsn);
+        in_newest.or_else(|| tables.merging.as_ref()?.newest(tree, key, lsn))
+    }
+
+    /// Lays what waits of the keys of a leaf, as of `lsn`, over `before`: the keys for which the leaf is not right, sorted, and what
+    /// they held. Under the latch of the leaf, whose keys go from `from` on and lie below `to`. Gives the LSN of the newest.
+    pub(crate) fn lay_over(&self, tree: TreeId, (from, to): (&[u8], Option<&[u8]>), lsn: u64, before: &mut Vec<Before>) -> u64 {
+        if !self.waits() {
+            return 0;
+        }
+        let tables = self.tables.load();
+        let (mut over, mut newest) = (Vec::<Before>::new(), 0);
+        for table in std::iter::once(&tables.newest).chain(&tables.merging) {
+            table.newest_of_range(tree, from, to, lsn, |write| {
+                newest = newest.max(write.lsn);
+                over.push((write.key().into(), write.value().map(|value| (cell::INLINE, value.into()))));
+            });
+        }
+        if !over.is_empty() {
+            over.append(before);
+            // Stably: of each key the first counts.
+            over.sort_by(|a, b| a.0.cmp(&b.0));
+            over.dedup_by(|later, first| later.0 == first.0);
+            *before = over;
+        }
+        newest
+    }
+
+    /// Adds the writes of the commit at `lsn`, the newest. Under the apply lock.
+    pub(crate) fn add(&self, lsn: u64, record: &Arc<[u8]>) -> Result<(usize, u64)> {
+        let (writes, bytes) = self.tables.load().newest.add(lsn, record)?;
+        self.writes.fetch_add(writes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Release: before the commit is told of as applied.
+        self.waits.store(true, Ordering::Release);
+        Ok((writes, bytes))
+    }
+
+    /// What waits is to be merged; what comes later waits apart. Under the apply lock, while nothing is being merged.
+    pub(crate) fn begin_merging(&self) -> Arc<Table> {
+        let table = self.tables.load().newest.clone();
+        self.tables.store(Arc::new(Tables { newest: Arc::default(), merging: Some(table.clone()) }));
+        table
+    }
+
+    /// Some of what was being merged is in the trees; it can still be found here. Under the apply lock.
+    pub(crate) fn note_merged(&self, writes: usize, bytes: u64) {
+        self.writes.fetch_sub(writes, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// All that was being merged is in the trees. Under the apply lock.
+    pub(crate) fn end_merging(&self, waits: bool) {
+        let newest = self.tables.load().newest.clone();
+        self.tables.store(Arc::new(Tables { newest, merging: None }));
+        // Release: pairs with the Acquire in `waits`.
+        self.waits.store(waits, Ordering::Release);
+    }
+
+    /// Until what it gives is dropped, nothing begins to be merged, but what has to be at once.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        self.held.fetch_add(1, Ordering::AcqRel);
+        Hold(self)
+    }
+
+    /// Whether a hold is out.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire) > 0
+    }
+}
+
+/// See [`Postponed::hold`].
+pub(crate) struct Hold<'a>(&'a Postponed);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::AcqRel);
+    }
+}
