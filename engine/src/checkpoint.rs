@@ -128,6 +128,9 @@ impl Shared {
         let hold = self.merge_for_cut()?;
         let cut = self.cut()?;
         drop((hold, promise));
+        if self.postponed.waits() {
+            self.background.call_merging();
+        }
         self.pool.write_epoch(cut.epoch, self)?;
         self.make_durable(cut.last_commit)?;
         let (map_root, map_height) = self.store().write_map(cut.epoch)?;

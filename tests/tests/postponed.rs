@@ -59,7 +59,7 @@ fn check(keyspace: &Keyspace, model: &Model, rng: &mut ChaCha8Rng) {
 
 #[test]
 fn a_blind_write_reads_no_leaf_and_is_found_at_once() {
-    let (mut sim, db, keyspace, mut model) = loaded(1 << 20);
+    let (sim, db, keyspace, mut model) = loaded(1 << 20);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     // The pages above the leaves.
     for i in (0..ENTRIES).step_by(50) {
@@ -107,8 +107,9 @@ fn a_blind_write_reads_no_leaf_and_is_found_at_once() {
     model.insert(last, b"the last".to_vec());
     db.flush().unwrap();
     assert!(db.stats().postponed > 0);
+    sim.crash();
     drop((old, keyspace, db));
-    sim.crash(Restart::Kill);
+    let sim = sim.restart(Restart::PowerCut, SimOptions::new(2));
     let db = options(&sim, 1 << 20).open("/db").unwrap();
     check(&db.keyspace("k").unwrap(), &model, &mut rng);
     assert!(db.verify().unwrap().is_clean());
@@ -268,7 +269,7 @@ fn readers_beside_merges_see_every_commit_whole() {
 /// Where the page of a write can't be read when it is merged, no more is written; what was told can be read, and is in the log.
 #[test]
 fn a_page_that_cannot_be_read_ends_writing_and_nothing_else() {
-    let (mut sim, db, keyspace, mut model) = loaded(1 << 20);
+    let (sim, db, keyspace, mut model) = loaded(1 << 20);
     for i in (0..ENTRIES).step_by(50) {
         keyspace.get(key(i)).unwrap();
     }
@@ -288,8 +289,9 @@ fn a_page_that_cannot_be_read_ends_writing_and_nothing_else() {
     }
     let found = keyspace.iter().map(Result::unwrap).map(|(k, v)| (k, v.to_vec()));
     assert!(found.eq(model.iter().map(|(k, v)| (k.clone(), v.clone()))));
+    sim.crash();
     drop((keyspace, db));
-    sim.crash(Restart::Kill);
+    let sim = sim.restart(Restart::PowerCut, SimOptions::new(2));
     let db = options(&sim, 1 << 20).open("/db").unwrap();
     check(&db.keyspace("k").unwrap(), &model, &mut ChaCha8Rng::seed_from_u64(1));
 }

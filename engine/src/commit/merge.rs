@@ -22,6 +22,7 @@ use crate::btree::{Ahead, Lsns, Tree, TreeId};
 use crate::database::{Shared, pages_for};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
+use crate::options::Background;
 use crate::pages::{self, EnginePool};
 use crate::postponed::{Postponed, Table, Write};
 use crate::versions;
@@ -362,11 +363,18 @@ impl Shared {
         Ok(hold)
     }
 
-    /// Where more waits than should: as much is merged as is needed, by whoever makes it more.
-    pub(super) fn help_merging(&self) -> Result<()> {
+    /// Where more waits than should, whoever makes it more waits until less does, or merges it, where nobody does in the background.
+    pub(super) fn wait_for_merging(&self) -> Result<()> {
         while self.postponed.presses() {
-            if !self.merge_step()? {
-                break;
+            self.health.check()?;
+            match self.options.background {
+                Background::Threads => {
+                    self.background.call_merging();
+                    self.postponed.wait_for_less();
+                }
+                Background::Manual if self.merge_step()? => {}
+                // No window may begin now.
+                Background::Manual => break,
             }
         }
         Ok(())

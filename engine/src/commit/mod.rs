@@ -181,7 +181,7 @@ impl Shared {
         self.die_if_asked();
         self.apply_up_to(lsn)?;
         drop(promise);
-        let helped = self.help_merging();
+        let merged = self.wait_for_merging();
         if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
             if prepared.until == Until::Durable {
                 self.make_durable(lsn)?;
@@ -191,7 +191,7 @@ impl Shared {
                 self.visible.note_own(lsn);
             }
             self.background.note_eventual();
-            helped.map_err(|_| self.unknown())?;
+            merged.map_err(|_| self.unknown())?;
         }
         self.checkpoint_if_due();
         Ok(lsn)

@@ -28,7 +28,12 @@ use crate::value::cell;
 use crate::versions::Before;
 use arc_swap::ArcSwap;
 use ashlar_disk::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use ashlar_disk::sync::{Condvar, Mutex};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long somebody waits for less to wait before it looks again whether anybody is at it.
+const LESS_PAUSE: Duration = Duration::from_millis(20);
 
 /// What readers use.
 #[derive(Debug)]
@@ -42,6 +47,9 @@ pub(crate) struct Postponed {
     limit: u64,
     /// How many want no window to begin.
     held: AtomicUsize,
+    /// How many wait for less to wait.
+    pressed: Mutex<usize>,
+    less: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +62,7 @@ impl Postponed {
     /// Nothing waits; `limit` bytes may.
     pub(crate) fn new(limit: u64) -> Postponed {
         let (tables, waits, writes, bytes, held) = Default::default();
-        Postponed { tables, waits, writes, bytes, limit, held }
+        Postponed { tables, waits, writes, bytes, limit, held, pressed: Mutex::new(0), less: Condvar::new() }
     }
 
     /// Whether something waits. Where a reader's LSN was taken before, what it must find is found.
@@ -72,6 +80,16 @@ impl Postponed {
     /// Whether more waits than should.
     pub(crate) fn presses(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.limit
+    }
+
+    /// While more waits than should: waits until some is merged, or a moment.
+    pub(crate) fn wait_for_less(&self) {
+        let mut pressed = self.pressed.lock();
+        if self.presses() {
+            *pressed += 1;
+            self.less.wait_for(&mut pressed, LESS_PAUSE);
+            *pressed -= 1;
+        }
     }
 
     /// How many writes wait, and bytes that they take, about.
@@ -134,6 +152,10 @@ impl Postponed {
     pub(crate) fn note_merged(&self, writes: usize, bytes: u64) {
         self.writes.fetch_sub(writes, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let pressed = self.pressed.lock();
+        if *pressed > 0 && !self.presses() {
+            self.less.notify_all();
+        }
     }
 
     /// All that was being merged is in the trees. Under the apply lock.
