@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mistake {
     None,
-    /// A reader looks at the tree first, then at the tables.
+    /// A view looks up a key in the tree first, then in the tables.
     TablesAfterTree,
     /// A scan lets go of the leaf, then looks at the tables.
     OverlayAfterLatch,

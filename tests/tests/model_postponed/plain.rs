@@ -60,7 +60,7 @@ impl Model {
             At::Watermark => {
                 (plain.lsn, plain.found) = (self.watermark, None);
                 plain.newer.clear();
-                plain.at = if self.is(M::TablesAfterTree) { At::Leaf } else { At::Tables };
+                plain.at = At::Tables;
             }
             At::Tables => {
                 plain.pair = if self.is(M::TablesBeforeLsn) { plain.early } else { self.pair };
@@ -100,7 +100,7 @@ impl Model {
                 if self.leaves[&plain.latched].lsn <= plain.again {
                     let found = self.leaves[&plain.latched].cells.get(&key).copied();
                     self.leaf(plain.latched).shared -= 1;
-                    return self.plain_tree(nth, plain, found);
+                    return self.plain_found(nth, plain, found);
                 }
                 plain.at = At::OwnAgain;
             }
@@ -116,7 +116,7 @@ impl Model {
                 let leaf = self.leaf(plain.latched);
                 let found = leaf.before(key, plain.again).unwrap_or(leaf.cells.get(&key).copied());
                 leaf.shared -= 1;
-                return self.plain_tree(nth, plain, found);
+                return self.plain_found(nth, plain, found);
             }
             At::WaitFor(lsn) => {
                 if self.watermark >= lsn {
@@ -125,17 +125,6 @@ impl Model {
             }
         }
         Ok(true)
-    }
-
-    /// What the tree says. The mistake goes on to the tables only now.
-    fn plain_tree(&mut self, nth: usize, plain: &mut Plain, found: Option<Lsn>) -> Result<bool, String> {
-        let found = if self.is(M::TablesAfterTree) {
-            let newer = |table: Option<usize>| table.and_then(|table| self.waiting(table, plain.key, plain.lsn));
-            newer(Some(self.pair.newest)).or(newer(self.pair.merging)).map_or(found, |(_, value)| value)
-        } else {
-            found
-        };
-        self.plain_found(nth, plain, found)
     }
 
     fn plain_found(&mut self, nth: usize, plain: &Plain, found: Option<Lsn>) -> Result<bool, String> {
