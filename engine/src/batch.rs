@@ -211,7 +211,8 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durab
             operations.push(operation(tree.id, *write, reference.clone()));
         }
         let brought = prefetch.run(shared, bring)?;
-        let outcome = commit_operations(shared, &operations, brought, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
+        let outcome =
+            commit_operations(shared, &operations, brought, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
         match outcome {
             Err(Refused::TreeGone | Refused::NotEmpty | Refused::Conflict(_)) => {
                 // The commit that took the tree has its LSN; once it is applied the keyspace says what stands now.
@@ -369,7 +370,8 @@ impl<'a> Prefetch<'a> {
             return Ok(Brought { hint, misses: false });
         }
         if durability == Durability::Eventual && self.ranges.is_empty() && shared.may_postpone() {
-            let is_there = |(tree, key): &(Tree, &[u8])| tree.hint(&shared.pool, key).is_some_and(|leaf| shared.pool.is_resident(leaf));
+            let is_there =
+                |(tree, key): &(Tree, &[u8])| tree.hint(&shared.pool, key).is_some_and(|leaf| shared.pool.is_resident(leaf));
             return Ok(Brought { hint, misses: !self.keys.iter().all(is_there) });
         }
         let mut ahead = Ahead::new(&shared.pool);

@@ -17,6 +17,7 @@
 use crate::database::Shared;
 use crate::error::Result;
 use crate::fault::Fault;
+use crate::pages::EnginePool;
 use crate::store::superblock::{Superblock, Superblocks};
 use crate::store::{Draw, Promise, ShrinkTo};
 use ashlar_bufferpool::{CheckpointProgress, Epoch, Pace};
@@ -159,6 +160,7 @@ impl Shared {
         self.store().checkpoint_durable(cut.epoch);
         let wal = self.wal()?;
         wal.set_log_limit(self.log_limit());
+        self.postponed.set_limit(postponed_limit(&self.options, &self.pool, self.log_limit()));
         wal.recycle_below(Lsn(cut.replay_from)).map_err(|e| self.log_error(e))
     }
 
@@ -166,6 +168,9 @@ impl Shared {
     fn cut(&self) -> Result<Cut> {
         let mut applier = self.apply.lock();
         self.health.check()?;
+        if !self.options.fault.is(Fault::CutInWindow) {
+            self.finish_window(&mut applier)?;
+        }
         // What nobody sees any more is free with this checkpoint already.
         self.prune(&mut applier)?;
         applier.note_lens(&self.pool)?;
@@ -184,6 +189,22 @@ impl Shared {
         let data = self.store().space_use();
         log_limit(&self.options, self.segment_size, data.file - data.free)
     }
+}
+
+/// Bytes of a cache for each one of writes that may wait beside it, where that is not set.
+const POSTPONED_SHARE: u64 = 4;
+
+/// And at most so many.
+const POSTPONED_MAX: u64 = 32 << 20;
+
+/// What waits keeps the log beyond the last checkpoint: it may be a small part of that.
+const POSTPONED_SHARE_OF_LOG: u64 = 8;
+
+/// Bytes of writes that may wait.
+pub(crate) fn postponed_limit(options: &crate::Options, pool: &EnginePool, log_limit: u64) -> u64 {
+    let cache = u64::from(pool.frames()) * pool.page_size() as u64;
+    let default = (cache / POSTPONED_SHARE).min(POSTPONED_MAX).min(log_limit / POSTPONED_SHARE_OF_LOG);
+    options.postponed_limit.unwrap_or(default)
 }
 
 /// See [`Shared::log_limit`].

@@ -23,10 +23,10 @@ mod window;
 use crate::background::BackgroundState;
 use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::{self, CATALOG_TREE, Entry, FIRST_TREE};
-use crate::checkpoint::CheckpointState;
-use crate::commit::{Order, Waiting};
+use crate::checkpoint::{CheckpointState, log_limit, postponed_limit};
 use crate::commit::apply::{Applier, Names, new_tree};
 use crate::commit::visibility::Visibility;
+use crate::commit::{Order, Waiting};
 use crate::database::Shared;
 use crate::error::{Corruption, Error, Result};
 use crate::fault::Fault;
@@ -144,6 +144,9 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     let applied = applier.applied;
     let applier_unborn = applier.unborn.clone();
     let postponed = applier.waiting.postponed().clone();
+    let used = pool.store().space_use();
+    let log_limit = log_limit(&options, superblock.segment_size, used.file - used.free);
+    postponed.set_limit(postponed_limit(&options, &pool, log_limit));
     Ok(Shared {
         owner,
         health: if options.read_only { Health::read_only() } else { Health::default() },
@@ -186,13 +189,6 @@ fn start_versions(pool: &EnginePool, applier: &mut Applier, options: &Options) -
     }
     applier.versions = Some(writer);
     versions
-}
-
-/// One byte of the cache's size in so many may be taken by writes that wait, where that is not set.
-const POSTPONED_SHARE: u64 = 16;
-
-fn postponed_limit(pool: &EnginePool, options: &Options) -> u64 {
-    options.postponed_limit.unwrap_or(u64::from(pool.frames()) * pool.page_size() as u64 / POSTPONED_SHARE)
 }
 
 /// A database's block may be larger than the unit by which its superblock was read.
@@ -310,7 +306,7 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
     }
     let mut applier = Applier {
         applied: superblock.last_commit,
-        waiting: Waiting::new(Arc::new(Postponed::new(postponed_limit(pool, options)))),
+        waiting: Waiting::new(Arc::new(Postponed::new(0))),
         catalog,
         trees: Default::default(),
         dropped: Default::default(),

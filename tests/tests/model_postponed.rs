@@ -23,7 +23,7 @@ use mistakes::{ALL, Mistake, Mistake as M};
 use plain::Plain;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use view::View;
 
@@ -127,7 +127,8 @@ enum Do {
     Lot {
         all: bool,
     },
-    RemoveEntries,
+    /// A version that was merged goes from `merging`.
+    RemoveEntry(Key, Lsn),
     DropMerging,
     MergeAll,
     Directly(Lsn),
@@ -181,6 +182,8 @@ struct Model {
     pair: Pair,
     /// The window's last LSN, and the key from which on it is not merged.
     window: Option<(Lsn, Key)>,
+    /// Of all commits in it that have writes.
+    window_lsns: BTreeSet<Lsn>,
     applied: Lsn,
     merged: Lsn,
     watermark: Lsn,
@@ -221,6 +224,7 @@ impl Model {
             tables: vec![Table::new()],
             pair: Pair { newest: 0, merging: None },
             window: None,
+            window_lsns: BTreeSet::new(),
             applied: 0,
             merged: 0,
             watermark: 0,

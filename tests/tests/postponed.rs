@@ -17,7 +17,12 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn options(sim: &Sim, limit: u64) -> Options {
     let options = Options::new().file_system(sim.fs()).background(Background::Manual).page_size(4096).segment_size(256 << 10);
-    options.grow_step(256 << 10).log_limit(4 << 20).cache_size(FRAMES << 12).durability(Durability::Eventual).postponed_limit(limit)
+    options
+        .grow_step(256 << 10)
+        .log_limit(4 << 20)
+        .cache_size(FRAMES << 12)
+        .durability(Durability::Eventual)
+        .postponed_limit(limit)
 }
 
 fn key(i: u32) -> Vec<u8> {

@@ -28,6 +28,7 @@ use crate::postponed::{Postponed, Table, Write};
 use crate::versions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Keys of a lot, at most. The leaves of the next lot are read meanwhile.
 const LOT: usize = 64;
@@ -37,6 +38,9 @@ const LOT_SHARE: usize = 16;
 
 /// Keys of a lot, at most, where everything has to be merged at once.
 const LOT_AT_ONCE: usize = 1024;
+
+/// How often somebody who wants a window to begin looks whether one may.
+const HELD_PAUSE: Duration = Duration::from_micros(200);
 
 /// What waits, for whoever holds the apply lock.
 #[derive(Debug)]
@@ -72,10 +76,8 @@ struct Window {
     number: u64,
     table: Arc<Table>,
     fill: Fill,
-    /// Writes that were merged.
+    /// Writes that were merged: they are not in the table any more.
     done: usize,
-    /// The key up to which that was.
-    key: Option<(TreeId, Vec<u8>)>,
     /// By how much commits have changed numbers of entries.
     lens: BTreeMap<TreeId, Vec<(u64, i64)>>,
 }
@@ -132,7 +134,6 @@ impl Waiting {
             table: self.postponed.begin_merging(),
             fill: std::mem::take(&mut self.newest),
             done: 0,
-            key: None,
             lens: BTreeMap::new(),
         });
     }
@@ -172,7 +173,7 @@ impl Applier {
         match &waiting.window {
             Some(window) if self.fault.is(Fault::CutInWindow) => (window.fill.last, first),
             window => {
-                assert!(window.is_none(), "a checkpoint's cut beside a window that is being merged");
+                debug_assert!(window.is_none(), "a checkpoint's cut beside a window that is being merged");
                 (self.merged(), first)
             }
         }
@@ -181,7 +182,7 @@ impl Applier {
     /// The next lot of the window under way, of so many keys.
     fn next_lot(&self, keys: usize) -> Option<Lot> {
         let window = self.waiting.window.as_ref()?;
-        let mut writes = window.table.after(window.key.as_ref().map(|(tree, key)| (*tree, &key[..])), 2 * keys);
+        let mut writes = window.table.first(2 * keys);
         let of_lot = writes.chunk_by(is_same_key).take(keys).map(<[Write]>::len).sum();
         let ahead = writes.split_off(of_lot);
         let mut trees: Vec<TreeId> = writes.iter().chain(&ahead).map(|write| write.tree).collect();
@@ -192,7 +193,8 @@ impl Applier {
 
     /// Merges a lot, unless somebody else has.
     fn merge(&mut self, pool: &EnginePool, lot: &Lot) -> Result<()> {
-        let Some(mut window) = self.waiting.window.take_if(|window| (window.number, window.done) == (lot.window, lot.done)) else {
+        let Some(mut window) = self.waiting.window.take_if(|window| (window.number, window.done) == (lot.window, lot.done))
+        else {
             return Ok(());
         };
         let outcome = self.merge_into_trees(pool, lot, &mut window);
@@ -254,15 +256,15 @@ impl Window {
     /// These were merged.
     fn advance(&mut self, pool: &EnginePool, writes: &[Write], postponed: &Postponed) {
         let fill = &mut self.fill;
-        let share = |of: u64| of * writes.len() as u64 / fill.writes.max(1) as u64;
+        let is_rest = writes.len() == fill.writes;
+        let share = |of: u64| if is_rest { of } else { of * writes.len() as u64 / fill.writes as u64 };
         let (bytes, record_bytes) = (share(fill.bytes), share(fill.record_bytes as u64));
-        postponed.note_merged(writes.len(), bytes);
+        postponed.merged(writes, bytes);
         fill.writes -= writes.len();
         fill.bytes -= bytes;
         fill.record_bytes -= record_bytes as usize;
         fill.promise(pool);
         self.done += writes.len();
-        self.key = writes.last().map(|last| (last.tree, last.key().to_vec()));
     }
 }
 
@@ -334,9 +336,15 @@ impl Shared {
             if !applier.waiting.is_merging() {
                 applier.waiting.begin_window();
             }
-            if let Some(lot) = applier.next_lot(LOT_AT_ONCE) {
-                self.merge_lot(applier, &lot)?;
-            }
+            self.finish_window(applier)?;
+        }
+        Ok(())
+    }
+
+    /// Merges what is left of the window under way, if one is, under one hold of the apply lock.
+    pub(crate) fn finish_window(&self, applier: &mut Applier) -> Result<()> {
+        while let Some(lot) = applier.next_lot(LOT_AT_ONCE) {
+            self.merge_lot(applier, &lot)?;
         }
         Ok(())
     }
@@ -355,7 +363,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Sees to it that all that is applied is in the trees, and that no window is under way while what it gives is kept.
+    /// Sees to it that all that is applied is in the trees, and that no window begins while what it gives is kept. The one under way is
+    /// finished, but for what the cut itself may find left.
     pub(crate) fn merge_for_cut(&self) -> Result<crate::postponed::Hold<'_>> {
         self.merge_up_to(self.visible.newest_applied())?;
         let hold = self.postponed.hold();
@@ -383,6 +392,19 @@ impl Shared {
     /// An `Eventual` commit of puts and removals of keys may wait, rather than its leaves be read.
     pub(crate) fn may_postpone(&self) -> bool {
         self.postponed.is_possible() && self.pool.may_miss() && !self.options.read_only
+    }
+
+    /// Sees to it that what is applied so far is in the trees, and that little waits: for whoever will merge the rest under the apply lock.
+    /// Others can go on writing meanwhile, and slower.
+    pub(super) fn merge_nearly_all(&self) -> Result<()> {
+        let _drain = self.postponed.drain();
+        while !self.postponed.is_little() {
+            if !self.merge_step()? {
+                // Until the cut has been made that no window may begin before.
+                ashlar_disk::sync::sleep(HELD_PAUSE);
+            }
+        }
+        Ok(())
     }
 
     /// What an error of merging means to whoever was helping: the database has failed.

@@ -37,6 +37,7 @@ use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::Durability;
+use crate::postponed;
 use crate::probe;
 use crate::store::{Draw, Promise};
 use crate::txn::Footprint;
@@ -137,9 +138,9 @@ impl Shared {
         let wal = self.wal()?;
         let promise = self.room_on_disk(prepared.pages, prepared.frees)?;
         let room = self.log_room(prepared.record.len() as u64)?;
-        if prepared.manner == Manner::Whole {
-            // Most of it before it has to be done under the apply lock.
-            self.merge_up_to(self.visible.newest_applied())?;
+        let manner = if prepared.record.len() > postponed::RECORD_MAX { Manner::Whole } else { prepared.manner };
+        if manner == Manner::Whole {
+            self.merge_nearly_all()?;
         }
         let record: Arc<[u8]> = prepared.record.into();
         let checked = prepared.unchanged.as_ref().map(|u| self.validate(u.footprint, u.since)).transpose()?;
@@ -164,14 +165,7 @@ impl Shared {
             let place = wal.append_with(room, record.clone());
             let (lsn, flush_start) = (place.lsn.0, place.flush_start.0);
             order.enter(
-                Pending {
-                    lsn,
-                    flush_start,
-                    record,
-                    manner: prepared.manner,
-                    hint: prepared.hint,
-                    durability: prepared.durability,
-                },
+                Pending { lsn, flush_start, record, manner, hint: prepared.hint, durability: prepared.durability },
                 prepared.drops,
             );
             probe::appended(lsn);

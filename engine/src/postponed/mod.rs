@@ -15,12 +15,13 @@
 //!    that it writes. What `merging` holds is older than what `newest` holds.
 //! 2. The write of a key that counts at an LSN is the newest at it or before: in `newest`, else in `merging`, else as the tree and its
 //!    before-images say. They are looked at in this order, or under the latch of the leaf: a write leaves the tables when it is in its tree.
-//! 3. `merging` goes as a whole, when all of it is in the trees.
+//! 3. A write goes from `merging` when it is in its tree; of several of one key the oldest goes first, so that whoever looks finds the one
+//!    that counts, or none, and finds that in the tree.
 //! 4. Tables change under the apply lock alone. Readers find both with one look.
 
 mod table;
 
-pub(crate) use table::{Table, Write};
+pub(crate) use table::{RECORD_MAX, Table, Write};
 
 use crate::btree::TreeId;
 use crate::error::Result;
@@ -31,6 +32,9 @@ use ashlar_disk::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use ashlar_disk::sync::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Bytes that can be merged at once, under one hold of the apply lock.
+const FEW: u64 = 64 << 10;
 
 /// How long somebody waits for less to wait before it looks again whether anybody is at it.
 const LESS_PAUSE: Duration = Duration::from_millis(20);
@@ -43,8 +47,12 @@ pub(crate) struct Postponed {
     /// Writes that are not in their trees, and bytes that they take, about.
     writes: AtomicUsize,
     bytes: AtomicU64,
-    /// So many bytes may wait before whoever commits lends a hand; 0: nothing is postponed.
-    limit: u64,
+    /// So many bytes may wait before whoever commits waits for less; 0: nothing is postponed.
+    limit: AtomicU64,
+    /// The limit while somebody wants that hardly anything waits. It comes down with what is merged, so that others can go on meanwhile.
+    ceiling: AtomicU64,
+    /// How many want that.
+    draining: AtomicUsize,
     /// How many want no window to begin.
     held: AtomicUsize,
     /// How many wait for less to wait.
@@ -61,8 +69,19 @@ struct Tables {
 impl Postponed {
     /// Nothing waits; `limit` bytes may.
     pub(crate) fn new(limit: u64) -> Postponed {
-        let (tables, waits, writes, bytes, held) = Default::default();
-        Postponed { tables, waits, writes, bytes, limit, held, pressed: Mutex::new(0), less: Condvar::new() }
+        let (tables, waits, writes, bytes, ceiling, draining, held) = Default::default();
+        Postponed {
+            tables,
+            waits,
+            writes,
+            bytes,
+            limit: AtomicU64::new(limit),
+            ceiling,
+            draining,
+            held,
+            pressed: Mutex::new(0),
+            less: Condvar::new(),
+        }
     }
 
     /// Whether something waits. Where a reader's LSN was taken before, what it must find is found.
@@ -74,12 +93,32 @@ impl Postponed {
 
     /// Whether writes may wait at all.
     pub(crate) fn is_possible(&self) -> bool {
-        self.limit > 0
+        self.limit.load(Ordering::Relaxed) > 0
     }
 
     /// Whether more waits than should.
     pub(crate) fn presses(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > self.limit
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        let is_above = |bound: &AtomicU64| bytes > bound.load(Ordering::Relaxed);
+        is_above(&self.limit) || (self.draining.load(Ordering::Relaxed) > 0 && is_above(&self.ceiling))
+    }
+
+    /// Another limit.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether so little waits that all of it can be merged at once.
+    pub(crate) fn is_little(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) <= FEW
+    }
+
+    /// Until what it gives is dropped, less and less may wait: half of what is merged meanwhile may come anew.
+    pub(crate) fn drain(&self) -> Drain<'_> {
+        if self.draining.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.ceiling.store(self.bytes.load(Ordering::Relaxed).max(FEW), Ordering::Relaxed);
+        }
+        Drain(self)
     }
 
     /// While more waits than should: waits until some is merged, or a moment.
@@ -148,10 +187,17 @@ impl Postponed {
         table
     }
 
-    /// Some of what was being merged is in the trees; it can still be found here. Under the apply lock.
-    pub(crate) fn note_merged(&self, writes: usize, bytes: u64) {
-        self.writes.fetch_sub(writes, Ordering::Relaxed);
+    /// These are in the trees, and go: of one key the oldest stands first. What was counted for them were `bytes`. Under the apply lock.
+    pub(crate) fn merged(&self, writes: &[Write], bytes: u64) {
+        if let Some(merging) = &self.tables.load().merging {
+            merging.remove(writes);
+        }
+        self.writes.fetch_sub(writes.len(), Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if self.draining.load(Ordering::Relaxed) > 0 {
+            let ceiling = self.ceiling.load(Ordering::Relaxed);
+            self.ceiling.store(ceiling.saturating_sub(bytes / 2).max(FEW), Ordering::Relaxed);
+        }
         let pressed = self.pressed.lock();
         if *pressed > 0 && !self.presses() {
             self.less.notify_all();
@@ -175,6 +221,15 @@ impl Postponed {
     /// Whether a hold is out.
     pub(crate) fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire) > 0
+    }
+}
+
+/// See [`Postponed::drain`].
+pub(crate) struct Drain<'a>(&'a Postponed);
+
+impl Drop for Drain<'_> {
+    fn drop(&mut self) {
+        self.0.draining.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

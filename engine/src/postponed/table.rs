@@ -1,7 +1,7 @@
 //! Writes that wait, in the order of their trees and keys; of one key the newest first.
 //!
-//! One thread adds, whoever holds the apply lock; any number look, without a lock. What was added stays as it is for as long as the table
-//! lives. The bytes of keys and values stand in the records of their commits.
+//! One thread adds and removes, whoever holds the apply lock; any number look, without a lock. The bytes of keys and values stand in the
+//! records of their commits.
 
 use crate::btree::TreeId;
 use crate::commit::record::{self, Operation};
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crossbeam_skiplist::SkipSet;
 use std::borrow::Borrow;
 use std::cmp::{Ordering, Reverse};
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Bytes that a waiting write takes beside its part of the record, about.
@@ -21,19 +21,39 @@ pub(crate) struct Write {
     pub(crate) tree: TreeId,
     pub(crate) lsn: u64,
     record: Arc<[u8]>,
-    key: Range<usize>,
+    key: Part,
     /// `None`: the key is removed.
-    value: Option<Range<usize>>,
+    value: Option<Part>,
+}
+
+/// A part of a record, of [`RECORD_MAX`] bytes at most.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    at: u32,
+    len: u32,
+}
+
+/// Bytes of the longest record whose writes can wait.
+pub(crate) const RECORD_MAX: usize = u32::MAX as usize;
+
+impl Part {
+    fn new(part: &[u8], record: &[u8]) -> Part {
+        Part { at: (part.as_ptr() as usize - record.as_ptr() as usize) as u32, len: part.len() as u32 }
+    }
+
+    fn of(self, record: &[u8]) -> &[u8] {
+        &record[self.at as usize..][..self.len as usize]
+    }
 }
 
 impl Write {
     pub(crate) fn key(&self) -> &[u8] {
-        &self.record[self.key.clone()]
+        self.key.of(&self.record)
     }
 
     /// What the key holds from then on; `None`: nothing.
     pub(crate) fn value(&self) -> Option<&[u8]> {
-        self.value.clone().map(|value| &self.record[value])
+        self.value.map(|value| value.of(&self.record))
     }
 }
 
@@ -115,10 +135,8 @@ impl std::fmt::Debug for Table {
 impl Table {
     /// Adds the writes of a commit, all of them puts and removals of keys. Gives their number, and bytes that they take, about.
     pub(super) fn add(&self, lsn: u64, record: &Arc<[u8]>) -> Result<(usize, u64)> {
-        let within = |part: &[u8]| {
-            let start = part.as_ptr() as usize - record.as_ptr() as usize;
-            start..start + part.len()
-        };
+        debug_assert!(record.len() <= RECORD_MAX);
+        let part = |bytes: &[u8]| Part::new(bytes, record);
         let mut writes = 0;
         record::each(record, lsn, |_, operation| {
             let (tree, key, value) = match operation {
@@ -126,7 +144,7 @@ impl Table {
                 Operation::Delete { tree, key } => (tree, key, None),
                 _ => return debug_assert!(false, "only puts and removals of keys wait"),
             };
-            let write = Write { tree, lsn, record: record.clone(), key: within(key), value: value.map(within) };
+            let write = Write { tree, lsn, record: record.clone(), key: part(key), value: value.map(part) };
             self.writes.insert(write);
             writes += 1;
         })?;
@@ -142,14 +160,7 @@ impl Table {
     }
 
     /// Hands over the newest write at `lsn` or before of each key of a tree from `from` on and below `to`.
-    pub(super) fn newest_of_range(
-        &self,
-        tree: TreeId,
-        from: &[u8],
-        to: Option<&[u8]>,
-        lsn: u64,
-        mut each: impl FnMut(&Write),
-    ) {
+    pub(super) fn newest_of_range(&self, tree: TreeId, from: &[u8], to: Option<&[u8]>, lsn: u64, mut each: impl FnMut(&Write)) {
         let from: &dyn Place = &(tree, from, u64::MAX);
         let mut last: Option<crossbeam_skiplist::set::Entry<'_, Write>> = None;
         for found in self.writes.range::<dyn Place, _>((Bound::Included(from), Bound::Unbounded)) {
@@ -164,12 +175,17 @@ impl Table {
         }
     }
 
-    /// The writes behind those of a key (`None`: from the first on), of `keys` keys at most: in key order, of one key the oldest first.
-    pub(crate) fn after(&self, key: Option<(TreeId, &[u8])>, keys: usize) -> Vec<Write> {
-        let place = key.map(|(tree, key)| (tree, key, 0u64));
-        let from = place.as_ref().map_or(Bound::Unbounded, |place| Bound::Excluded(place as &dyn Place));
+    /// Removes writes, in this order: of one key the oldest goes first, so that whoever looks finds the one that counts, or none.
+    pub(super) fn remove(&self, writes: &[Write]) {
+        for write in writes {
+            self.writes.remove(write);
+        }
+    }
+
+    /// The writes of the first `keys` keys: in key order, of one key the oldest first.
+    pub(crate) fn first(&self, keys: usize) -> Vec<Write> {
         let (mut out, mut of_key, mut left) = (Vec::<Write>::new(), 0, keys);
-        for found in self.writes.range::<dyn Place, _>((from, Bound::Unbounded)) {
+        for found in self.writes.iter() {
             let write = found.value();
             if out.last().is_none_or(|last| (last.tree, last.key()) != (write.tree, write.key())) {
                 out[of_key..].reverse();
@@ -248,15 +264,15 @@ mod tests {
 
     #[test]
     fn all_come_in_lots_with_the_versions_of_a_key_together_and_in_their_order() {
-        let table = table();
         for keys in 1..6 {
+            let table = table();
             let mut out: Vec<Write> = Vec::new();
             loop {
-                let last = out.last().cloned();
-                let some = table.after(last.as_ref().map(|w| (w.tree, w.key())), keys);
+                let some = table.first(keys);
                 if some.is_empty() {
                     break;
                 }
+                table.remove(&some);
                 let mut distinct: Vec<_> = some.iter().map(|w| (w.tree, w.key())).collect();
                 distinct.dedup();
                 assert!(distinct.len() <= keys);

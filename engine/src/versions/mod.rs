@@ -38,7 +38,9 @@ use ashlar_disk::words;
 use crossbeam::epoch;
 use list::{Entry, List};
 use slots::Slots;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -133,8 +135,10 @@ pub(crate) struct Retired {
 #[derive(Debug)]
 pub(crate) struct Writer {
     versions: Arc<Versions>,
-    /// LSN and list of every entry added, oldest first; the queue is sorted but for entries that moved with their keys.
+    /// LSN and list of every entry added, oldest first; but for those that came out of order.
     added: VecDeque<(u64, u32)>,
+    /// Entries that moved with their keys, and those of commits that were merged into the trees in the order of their keys.
+    out_of_order: BinaryHeap<Reverse<(u64, u32)>>,
     /// Cells that were replaced and name something beside themselves, oldest first.
     retired: VecDeque<Retired>,
     /// Leaves that became sparse and could not be joined: the last commit that touched them, and a key on them.
@@ -159,10 +163,11 @@ impl Writer {
         let lists = (0..lists.next_power_of_two().clamp(64, 1 << 20)).map(|_| List::default()).collect();
         let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
         let versions = Arc::new(Versions { lists, slots: Slots::new(fault), bytes, entries, limit });
-        let (added, retired, sparse) = Default::default();
+        let (added, out_of_order, retired, sparse) = Default::default();
         Writer {
             versions,
             added,
+            out_of_order,
             retired,
             sparse,
             pruned_to: applied,
@@ -193,7 +198,10 @@ impl Writer {
         let (index, list) = self.versions.list(entry.page);
         self.versions.bytes.fetch_add(entry.size(), Relaxed);
         self.versions.entries.fetch_add(1, Relaxed);
-        self.added.push_back((entry.lsn, index as u32));
+        match self.added.back() {
+            Some((newest, _)) if *newest > entry.lsn => self.out_of_order.push(Reverse((entry.lsn, index as u32))),
+            _ => self.added.push_back((entry.lsn, index as u32)),
+        }
         list.insert(entry, guard);
     }
 
@@ -253,12 +261,16 @@ impl Writer {
     fn cut(&mut self) {
         let horizon = self.pruned_to;
         let (mut old, mut count) = (std::mem::take(&mut self.old), 0);
-        // Entries that moved with their keys stand among newer ones; they go with those at the latest.
-        while let Some(&(lsn, list)) = self.added.front()
-            && lsn <= horizon
-        {
-            self.added.pop_front();
+        let is_old = |(lsn, _): &(u64, u32)| *lsn <= horizon;
+        let in_order = std::iter::from_fn(|| self.added.pop_front_if(|oldest| is_old(oldest)));
+        for (_, list) in in_order {
             old.push(list);
+            count += 1;
+        }
+        while let Some(oldest) = self.out_of_order.peek_mut()
+            && is_old(&oldest.0)
+        {
+            old.push(PeekMut::pop(oldest).0.1);
             count += 1;
         }
         if old.is_empty() {
@@ -352,6 +364,22 @@ mod tests {
         assert_eq!(all.len(), 2);
         writer.prune(50);
         assert!(!writer.has_entries(PAGE) && !writer.has_entries(target));
+        assert_eq!((writer.versions().bytes(), writer.versions().entries()), (0, 0));
+    }
+
+    #[test]
+    fn what_came_out_of_order_goes_as_soon_as_nobody_needs_it() {
+        let mut writer = Writer::new(64, 1 << 20, 0, Fault::None);
+        for lsn in [50, 20, 40, 10, 60, 30] {
+            writer.add(PageId(lsn), lsn, b"k", None);
+        }
+        writer.prune(35);
+        assert_eq!(
+            [10, 20, 30, 40, 50, 60].map(|page| writer.has_entries(PageId(page))),
+            [false, false, false, true, true, true]
+        );
+        assert_eq!(writer.versions().entries(), 3);
+        writer.prune(60);
         assert_eq!((writer.versions().bytes(), writer.versions().entries()), (0, 0));
     }
 

@@ -104,7 +104,11 @@ impl Model {
             Do::BeginWindow => self.begin_window(),
             Do::SetMerging(table) => self.pair.merging = Some(table),
             Do::Lot { all } => self.lot(all),
-            Do::RemoveEntries => self.remove_entries(),
+            Do::RemoveEntry(key, lsn) => {
+                if let Some(merging) = self.pair.merging {
+                    self.tables[merging].remove(&(key, lsn));
+                }
+            }
             Do::DropMerging => {
                 self.note(|| "the window ends".to_owned());
                 self.pair.merging = None;
@@ -187,6 +191,7 @@ impl Model {
 
     fn begin_window(&mut self) {
         let old = self.pair.newest;
+        self.window_lsns = self.tables[old].keys().map(|&(_, lsn)| lsn).collect();
         self.tables.push(Table::new());
         self.pair.newest = self.tables.len() - 1;
         self.window = Some((self.applied, 0));
@@ -208,8 +213,10 @@ impl Model {
         keys.truncate(count);
         self.note(|| format!("a lot: keys {keys:?}"));
         let mut steps: Vec<Do> = keys.iter().flat_map(|&key| self.merge_key(merging, key)).collect();
+        let at = if self.is(M::RemovedBeforeMerged) { 0 } else { steps.len() };
+        steps.splice(at..at, keys.iter().flat_map(|&key| self.remove_key(merging, key)));
         if is_last {
-            self.end_window(last, merging, &mut steps);
+            self.end_window(last, &mut steps);
         } else {
             self.window = keys.last().map(|key| (last, key + 1));
         }
@@ -242,11 +249,19 @@ impl Model {
         steps
     }
 
-    fn end_window(&mut self, last: Lsn, merging: usize, steps: &mut Vec<Do>) {
+    /// What was merged of a key goes, the oldest first.
+    fn remove_key(&self, merging: usize, key: Key) -> Vec<Do> {
+        let versions = self.tables[merging].range((key, 0)..=(key, Lsn::MAX)).map(|(&(key, lsn), _)| Do::RemoveEntry(key, lsn));
+        let mut steps: Vec<Do> = versions.collect();
+        if self.is(M::RemovedNewestFirst) {
+            steps.reverse();
+        }
+        steps
+    }
+
+    fn end_window(&mut self, last: Lsn, steps: &mut Vec<Do>) {
         self.window = None;
-        let mut lsns: Vec<Lsn> = self.tables[merging].keys().map(|&(_, lsn)| lsn).collect();
-        lsns.sort_unstable();
-        lsns.dedup();
+        let lsns = std::mem::take(&mut self.window_lsns);
         if self.is(M::DroppedEarly) {
             steps.insert(0, Do::DropMerging);
         }
@@ -257,19 +272,7 @@ impl Model {
         }
         let last = if self.is(M::LastOfTable) { lsns.last().copied().unwrap_or(last) } else { last };
         steps.insert(if self.is(M::MergedBeforeLens) { at } else { steps.len() }, Do::WindowMerged(last));
-        if self.is(M::RemovedNewestFirst) {
-            steps.push(Do::RemoveEntries);
-        }
         steps.push(Do::DropMerging);
-    }
-
-    fn remove_entries(&mut self) {
-        let Some(merging) = self.pair.merging else { return };
-        let newest = self.tables[merging].keys().max_by_key(|(_, lsn)| *lsn).copied();
-        if let Some(newest) = newest {
-            self.tables[merging].remove(&newest);
-            self.todo.push_front(Do::RemoveEntries);
-        }
     }
 
     /// Keys go to a new leaf, or to a neighbour, with their before-images.

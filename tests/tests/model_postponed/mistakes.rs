@@ -18,8 +18,10 @@ pub(super) enum Mistake {
     TwoStores,
     /// `merging` is dropped before its last lot.
     DroppedEarly,
-    /// The window's entries go one by one, newest first, before the pointer does.
+    /// Of a key that was merged the newest version goes first.
     RemovedNewestFirst,
+    /// What a lot merges goes before it is in the tree.
+    RemovedBeforeMerged,
     /// All versions of a key count as one, whatever the horizon.
     CollapsedAlways,
     /// The watermark is the horizon, whoever reads below.
@@ -75,6 +77,7 @@ pub(super) const ALL: &[Mistake] = &[
     Mistake::TwoStores,
     Mistake::DroppedEarly,
     Mistake::RemovedNewestFirst,
+    Mistake::RemovedBeforeMerged,
     Mistake::CollapsedAlways,
     Mistake::CollapsedBelowWatermark,
     Mistake::HorizonNotReread,
