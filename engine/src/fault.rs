@@ -78,6 +78,10 @@ pub enum Fault {
     ScansMissWaiting,
     /// A checkpoint's cut is made beside a window under way, and takes it for done.
     CutInWindow,
+    /// A checkpoint's log begins behind what waits.
+    WaitingNotReplayed,
+    /// A number of entries is told without what waits.
+    LenNotMerged,
     /// A thread named `dies` panics when its commit has taken its LSN. Not a mistake of the engine's: what may happen to it.
     DiesBeforeApply,
 }

@@ -89,6 +89,8 @@ all! {
     page_ids_and_checksums_in_block_pointers_not_checked: Corrupting(Fault::IgnorePageId);
     a_superblock_without_a_mirror: Corrupting(Fault::NoMirror);
     a_damaged_log_cut_off_instead_of_refused: Corrupting(Fault::LogTruncated);
+    a_cut_beside_a_window_that_is_taken_for_done: Crashes(Fault::CutInWindow);
+    what_waits_not_in_the_log_of_a_checkpoint: Crashes(Fault::WaitingNotReplayed);
     ranges_that_are_not_validated: ByLsn(Fault::RangesNotValidated);
     writes_that_are_not_validated: ByLsn(Fault::WritesNotValidated);
     recent_commits_trimmed_at_the_watermark: ByLsn(Fault::TrimAtWatermark);
@@ -99,6 +101,9 @@ all! {
     a_before_image_added_after_its_leaf_has_changed: ByLsn(Fault::BeforeAfterLeaf);
     before_images_that_do_not_move_with_their_keys: ByLsn(Fault::BeforeStays);
     before_images_gone_that_a_transaction_reads: ByLsn(Fault::TransactionsHoldNothing);
+    scans_that_do_not_see_what_waits: ByLsn(Fault::ScansMissWaiting);
+    merges_that_tell_nobody_what_they_replace: ByLsn(Fault::MergedUntold);
+    a_number_of_entries_without_what_waits: ByLsn(Fault::LenNotMerged);
     a_horizon_that_is_not_read_again: ByLsn(Fault::HorizonNotReread);
     a_horizon_that_a_writer_does_not_read_again: ByLsn(Fault::WritersHorizonNotReread);
 }

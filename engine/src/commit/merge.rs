@@ -169,7 +169,8 @@ impl Applier {
     /// For a checkpoint's cut: the LSN of the last commit that is in the trees, as all before it are, and the log flush in which the record
     /// of the first that waits begins, if any does.
     pub(crate) fn cut_point(&self) -> (u64, Option<u64>) {
-        let (waiting, first) = (&self.waiting, self.waiting.newest.first_flush);
+        let waiting = &self.waiting;
+        let first = waiting.newest.first_flush.filter(|_| !self.fault.is(Fault::WaitingNotReplayed));
         match &waiting.window {
             Some(window) if self.fault.is(Fault::CutInWindow) => (window.fill.last, first),
             window => {
