@@ -171,6 +171,17 @@ pub(crate) enum WriteRef<'a> {
     DeleteRange(Bound<&'a [u8]>, Bound<&'a [u8]>),
 }
 
+impl WriteRef<'_> {
+    /// Bytes of its key and value.
+    fn len(&self) -> usize {
+        match self {
+            WriteRef::Put(key, value) => key.len() + value.len(),
+            WriteRef::Delete(key) => key.len(),
+            WriteRef::DeleteRange(..) => 0,
+        }
+    }
+}
+
 /// The writes without those that a later one in the same batch overtakes, where one of them may be too large for the log: it needs no
 /// blob. What travels in the log is sorted out when the record is made. A keyspace that was dropped is another one than its
 /// successor of the same name, and a write to it makes the commit fail: it is kept.
@@ -200,8 +211,9 @@ fn logged_max(shared: &Shared) -> Result<usize> {
 pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durability: Durability) -> Result<()> {
     shared.health.check()?;
     let (mut blobs, references) = write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
+    let bytes = writes.iter().map(|(_, write)| write.len()).sum();
     // What has blobs does not wait.
-    let bring = if references.iter().all(Option::is_none) { durability } else { Durability::Immediate };
+    let may_wait = shared.may_postpone(durability, bytes) && references.iter().all(Option::is_none);
     loop {
         let mut prefetch = Prefetch::default();
         let mut operations: SmallVec<[_; 1]> = SmallVec::with_capacity(writes.len());
@@ -210,7 +222,7 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durab
             prefetch.add(tree, *write);
             operations.push(operation(tree.id, *write, reference.clone()));
         }
-        let brought = prefetch.run(shared, bring)?;
+        let brought = prefetch.run(shared, may_wait)?;
         let outcome =
             commit_operations(shared, &operations, brought, durability, || blobs.drain(..).for_each(blob::NewBlob::keep));
         match outcome {
@@ -241,7 +253,7 @@ pub(crate) fn commit_blob(
         let tree = keyspace.tree()?;
         let mut prefetch = Prefetch::default();
         prefetch.add(tree, WriteRef::Delete(key));
-        let brought = prefetch.run(shared, Durability::Immediate)?;
+        let brought = prefetch.run(shared, false)?;
         let operation = Operation::PutBlob { tree: tree.id, key, blob: reference.clone() };
         let keep = || new.take().map_or((), blob::NewBlob::keep);
         match commit_operations(shared, &[operation], brought, durability, keep) {
@@ -354,7 +366,7 @@ impl<'a> Prefetch<'a> {
     ///
     /// # Errors
     /// A page can't be read. [`Error::TransactionTooLarge`].
-    pub(crate) fn run(&self, shared: &Shared, durability: Durability) -> Result<Brought> {
+    pub(crate) fn run(&self, shared: &Shared, may_wait: bool) -> Result<Brought> {
         let mut left = shared.options.transaction_limit;
         for (tree, bounds) in &self.ranges {
             unless_gone(shared, tree.id, measure(shared, *tree, *bounds, &mut left))?;
@@ -366,10 +378,13 @@ impl<'a> Prefetch<'a> {
         if let Some(leaf) = hint {
             shared.versions.fetch(leaf);
         }
+        if may_wait && shared.options.postpone_always {
+            return Ok(Brought { hint, misses: self.ranges.is_empty() });
+        }
         if !shared.pool.may_miss() || hint.is_some_and(|leaf| shared.pool.is_resident(leaf)) {
             return Ok(Brought { hint, misses: false });
         }
-        if durability == Durability::Eventual && self.ranges.is_empty() && shared.may_postpone() {
+        if may_wait && self.ranges.is_empty() {
             let is_there =
                 |(tree, key): &(Tree, &[u8])| tree.hint(&shared.pool, key).is_some_and(|leaf| shared.pool.is_resident(leaf));
             return Ok(Brought { hint, misses: !self.keys.iter().all(is_there) });

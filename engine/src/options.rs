@@ -71,6 +71,7 @@ pub struct Options {
     pub(crate) transaction_limit: u64,
     pub(crate) versions_limit: Option<u64>,
     pub(crate) postponed_limit: Option<u64>,
+    pub(crate) postpone_always: bool,
     pub(crate) file_system: Option<Arc<dyn Fs>>,
     pub(crate) fault: Fault,
 }
@@ -104,6 +105,7 @@ impl Default for Options {
             transaction_limit: 1 << 30,
             versions_limit: None,
             postponed_limit: None,
+            postpone_always: false,
             file_system: None,
             fault: Fault::None,
         }
@@ -250,10 +252,18 @@ impl Options {
 
     /// Bytes of `Eventual` writes that may wait in memory, beside the cache, to be merged into the trees many at a time, where the pages that
     /// they change are not in memory: such a write does not wait for a read then. It is found by every read at once; but where its page
-    /// can't be read when it is merged, the database takes no writes from then on, instead of the write being refused. Default: a quarter
+    /// can't be read when it is merged, the database takes no writes from then on, instead of the write being
+    /// refused, and an open for writing that finds it in the log ends with that page's error. Default: a quarter
     /// of the cache, but 32 MiB at most, and an eighth of the log's limit. 0: every write reads its page before it is committed.
     pub fn postponed_limit(mut self, bytes: u64) -> Options {
         self.postponed_limit = Some(bytes);
+        self
+    }
+
+    /// Whether `Eventual` writes wait to be merged into the trees wherever their pages are: for tests. Default: where these are not in memory.
+    #[doc(hidden)]
+    pub fn postpone_always(mut self, always: bool) -> Options {
+        self.postpone_always = always;
         self
     }
 

@@ -23,6 +23,10 @@ pub struct Geometry {
     pub blob_threshold: usize,
     /// Bytes of log that recovery gathers.
     pub recovery_window: usize,
+    /// Bytes of writes that may wait to be merged; `None`: the default.
+    pub postponed_limit: Option<u64>,
+    /// Whether they wait although their pages are in memory.
+    pub postpone_always: bool,
     /// A deliberate mistake of the engine, where it can make any (feature `faults`).
     pub fault: Fault,
 }
@@ -37,6 +41,8 @@ impl Geometry {
             log_limit: [128 << 10, 192 << 10, 512 << 10][rng.random_range(0..3)],
             blob_threshold: [4096, 6000, 16 << 10][rng.random_range(0..3)],
             recovery_window: [1, 2000, 32 << 20][rng.random_range(0..3)],
+            postponed_limit: [None, None, Some(2000), Some(0)][rng.random_range(0..4)],
+            postpone_always: rng.random_ratio(1, 3),
             fault: Fault::None,
         }
     }
@@ -53,8 +59,13 @@ impl Geometry {
             .grow_step(256 << 10)
             .blob_threshold(self.blob_threshold)
             .recovery_window(self.recovery_window)
+            .postpone_always(self.postpone_always)
             .queue_kind(QueueKind::Threads)
             .background(background);
+        let options = match self.postponed_limit {
+            Some(bytes) => options.postponed_limit(bytes),
+            None => options,
+        };
         #[cfg(feature = "faults")]
         let options = options.fault(self.fault);
         match fs {

@@ -37,7 +37,7 @@ use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::Durability;
-use crate::postponed;
+use crate::postponed::RECORD_MAX;
 use crate::probe;
 use crate::store::{Draw, Promise};
 use crate::txn::Footprint;
@@ -74,7 +74,7 @@ pub(crate) struct Prepared<'a> {
 /// How a commit is applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Manner {
-    /// More than puts and removals of keys: to the trees, when nothing waits.
+    /// More than puts and removals of keys, or very many: to the trees, when nothing waits.
     Whole,
     /// Puts and removals of keys: to the trees, if nothing waits.
     Points,
@@ -138,8 +138,13 @@ impl Shared {
         let wal = self.wal()?;
         let promise = self.room_on_disk(prepared.pages, prepared.frees)?;
         let room = self.log_room(prepared.record.len() as u64)?;
-        let manner = if prepared.record.len() > postponed::RECORD_MAX { Manner::Whole } else { prepared.manner };
-        if manner == Manner::Whole {
+        let manner = match prepared.manner {
+            Manner::Points if self.postponed.takes(prepared.record.len()) => Manner::Points,
+            // Its size was looked at before it had a record, which is somewhat longer.
+            Manner::Postponed if prepared.record.len() <= RECORD_MAX => Manner::Postponed,
+            _ => Manner::Whole,
+        };
+        if manner == Manner::Whole && self.postponed.waits() {
             self.merge_nearly_all()?;
         }
         let record: Arc<[u8]> = prepared.record.into();

@@ -36,6 +36,9 @@ use std::time::Duration;
 /// Bytes that can be merged at once, under one hold of the apply lock.
 const FEW: u64 = 64 << 10;
 
+/// A commit of more than one in so many bytes that may wait is a large one.
+const LARGE: u64 = 4;
+
 /// How long somebody waits for less to wait before it looks again whether anybody is at it.
 const LESS_PAUSE: Duration = Duration::from_millis(20);
 
@@ -94,6 +97,12 @@ impl Postponed {
     /// Whether writes may wait at all.
     pub(crate) fn is_possible(&self) -> bool {
         self.limit.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a commit of so many bytes may wait. A large one would have others wait for it to be merged, and has many leaves in flight by
+    /// itself.
+    pub(crate) fn takes(&self, bytes: usize) -> bool {
+        bytes <= RECORD_MAX && bytes as u64 <= self.limit.load(Ordering::Relaxed) / LARGE
     }
 
     /// Whether more waits than should.

@@ -100,8 +100,10 @@ impl Transaction {
         let changed: Vec<&Space> = self.writes.spaces.iter().filter(|space| space.is_changed() && !space.dropped).collect();
         let writes: Vec<(TreeId, WriteRef<'_>)> = changed.iter().flat_map(|space| writes_of(space)).collect();
         let (mut blobs, references) = batch::write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
-        let may_wait = references.iter().all(Option::is_none) && self.writes.wholes.is_empty();
-        let brought = self.bring_in(shared, &changed, if may_wait { durability } else { Durability::Immediate })?;
+        let may_wait = shared.may_postpone(durability, self.writes.bytes as usize)
+            && references.iter().all(Option::is_none)
+            && self.writes.wholes.is_empty();
+        let brought = self.bring_in(shared, &changed, may_wait)?;
         let mut operations = self.whole_operations();
         let points = writes.iter().zip(&references).map(|((tree, write), blob)| batch::operation(*tree, *write, blob.clone()));
         operations.extend(points);
@@ -228,13 +230,13 @@ impl Transaction {
     }
 
     /// Brings in the leaves that the writes will change, unless these may wait, and measures what removing ranges keeps in memory.
-    fn bring_in(&self, shared: &Shared, changed: &[&Space], durability: Durability) -> Result<Brought> {
+    fn bring_in(&self, shared: &Shared, changed: &[&Space], may_wait: bool) -> Result<Brought> {
         let mut prefetch = Prefetch::default();
         for space in changed.iter().filter(|space| space.base == Some(space.target)) {
             let tree = self.view.tree(&space.state)?;
             writes_of(space).for_each(|(_, write)| prefetch.add(tree, write));
         }
-        prefetch.run(shared, durability)
+        prefetch.run(shared, may_wait)
     }
 }
 

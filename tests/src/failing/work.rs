@@ -78,8 +78,16 @@ pub struct Setting {
 
 const PATH: &str = "/db";
 
-const GEOMETRY: Geometry =
-    Geometry { frames: 16, slots_max: 6, log_limit: 192 << 10, blob_threshold: 4096, recovery_window: 1, fault: Fault::None };
+const GEOMETRY: Geometry = Geometry {
+    frames: 16,
+    slots_max: 6,
+    log_limit: 192 << 10,
+    blob_threshold: 4096,
+    recovery_window: 1,
+    postponed_limit: None,
+    postpone_always: false,
+    fault: Fault::None,
+};
 
 /// Does the work, and looks at what is left.
 ///

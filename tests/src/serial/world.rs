@@ -60,6 +60,8 @@ impl Shape {
             log_limit: [128 << 10, 192 << 10][rng.random_range(0..2)],
             blob_threshold: 4096,
             recovery_window: [1, 2000, 32 << 20][rng.random_range(0..3)],
+            postponed_limit: [None, None, None, Some(4000)][rng.random_range(0..4)],
+            postpone_always: rng.random_ratio(1, 2),
             fault,
         };
         Shape {
