@@ -20,7 +20,7 @@ const GEOMETRY: Geometry = Geometry {
     blob_threshold: 4096,
     recovery_window: 1,
     postponed_limit: None,
-    postpone_always: false,
+    postpone_always: true,
     fault: Fault::None,
 };
 
