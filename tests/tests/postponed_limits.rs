@@ -1,0 +1,68 @@
+//! Writes that wait to be merged, at the limits: on a disk that is full.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use ashlar_disk::sim::{Sim, SimOptions};
+use ashlardb::{Background, Database, Durability, Error, Keyspace, Options};
+use std::collections::BTreeMap;
+
+const ENTRIES: u32 = 20_000;
+/// A tenth of the leaves.
+const FRAMES: u64 = 64;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn options(sim: &Sim) -> Options {
+    let options = Options::new().file_system(sim.fs()).background(Background::Manual).page_size(4096).segment_size(256 << 10);
+    options
+        .grow_step(256 << 10)
+        .log_limit(32 << 20)
+        .cache_size(FRAMES << 12)
+        .durability(Durability::Eventual)
+        .postponed_limit(8 << 20)
+}
+
+fn key(i: u32) -> Vec<u8> {
+    (i * 2).to_be_bytes().to_vec()
+}
+
+/// A database of entries with even keys, reopened, with the pages above the leaves in memory.
+fn loaded() -> (Sim, Database, Keyspace, Model) {
+    let sim = Sim::new(SimOptions::new(1));
+    let model: Model = (0..ENTRIES).map(|i| (key(i), vec![i as u8; 100])).collect();
+    let db = options(&sim).open("/db").unwrap();
+    db.keyspace("k").unwrap().bulk_load(model.iter().map(|(k, v)| Ok::<_, Error>((k, v)))).unwrap();
+    db.close().unwrap();
+    let db = options(&sim).open("/db").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    for i in (0..ENTRIES).step_by(50) {
+        keyspace.get(key(i)).unwrap();
+    }
+    (sim, db, keyspace, model)
+}
+
+fn check(keyspace: &Keyspace, model: &Model) {
+    let found = keyspace.iter().map(Result::unwrap).map(|(k, v)| (k, v.to_vec()));
+    assert!(found.eq(model.iter().map(|(k, v)| (k.clone(), v.clone()))));
+    assert_eq!(keyspace.len().unwrap(), model.len() as u64);
+}
+
+/// On a disk that is as good as full what is only replaced finds room for ever: what is promised to what waits comes back with a
+/// checkpoint.
+#[test]
+fn what_waits_gives_its_room_back_where_there_is_no_other() {
+    let (sim, db, keyspace, mut model) = loaded();
+    keyspace.insert(key(1), b"first").unwrap();
+    model.insert(key(1), b"first".to_vec());
+    db.checkpoint().unwrap();
+    // The log's segments are as they will be; the data file has a little to spare.
+    for i in 0..1500u32 {
+        if i == 200 {
+            db.checkpoint().unwrap();
+            sim.set_capacity(sim.used() + (600 << 10));
+        }
+        let key = key(i * 7919 % ENTRIES);
+        keyspace.insert(&key, vec![i as u8; 100]).unwrap_or_else(|e| panic!("write {i}: {e}; {:?}", db.stats().space));
+        model.insert(key, vec![i as u8; 100]);
+    }
+    check(&keyspace, &model);
+}
