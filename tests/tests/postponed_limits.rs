@@ -14,7 +14,7 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 fn options(sim: &Sim) -> Options {
     let options = Options::new().file_system(sim.fs()).background(Background::Manual).page_size(4096).segment_size(256 << 10);
     options
-        .grow_step(256 << 10)
+        .grow_step(4 << 20)
         .log_limit(32 << 20)
         .cache_size(FRAMES << 12)
         .durability(Durability::Eventual)
@@ -46,6 +46,42 @@ fn check(keyspace: &Keyspace, model: &Model) {
     assert_eq!(keyspace.len().unwrap(), model.len() as u64);
 }
 
+/// Small writes, and behind them in key order large ones: while those wait, nobody else is promised the room that they need.
+#[test]
+fn the_room_of_large_writes_is_kept_until_they_are_merged() {
+    const LARGE: u32 = 60;
+    let (sim, db, keyspace, mut model) = loaded();
+    let mut put = |key: Vec<u8>, value: Vec<u8>| {
+        keyspace.insert(&key, &value).unwrap();
+        model.insert(key, value);
+    };
+    for i in 0..1000 {
+        put(key(i * 16), b"small".to_vec());
+    }
+    for i in 0..LARGE {
+        put(key(ENTRIES - 1 - i * 60), vec![i as u8; 60_000]);
+    }
+    let all = db.stats().postponed;
+    assert!(all > 1000, "{all} writes wait");
+    // The window begins; of its writes the small ones are merged.
+    while db.stats().postponed > u64::from(LARGE) + 4 {
+        db.maintain().unwrap();
+    }
+    assert!(db.stats().postponed >= u64::from(LARGE));
+    // A blob takes what it needs at once: all that is free but for less than those need.
+    sim.set_capacity(sim.used() + (512 << 10));
+    let blob = vec![1; (db.stats().space.free - 700 * 4096) as usize];
+    match keyspace.insert(b"blob", &blob) {
+        Ok(()) => drop(model.insert(b"blob".to_vec(), blob)),
+        Err(e) => assert!(matches!(e, Error::NoSpace { .. }), "{e}"),
+    }
+    assert_eq!(db.stats().read_only, None);
+    sim.set_capacity(u64::MAX);
+    check(&keyspace, &model);
+    db.checkpoint().unwrap();
+    assert!(db.verify().unwrap().is_clean());
+}
+
 /// On a disk that is as good as full what is only replaced finds room for ever: what is promised to what waits comes back with a
 /// checkpoint.
 #[test]
@@ -61,7 +97,7 @@ fn what_waits_gives_its_room_back_where_there_is_no_other() {
             sim.set_capacity(sim.used() + (600 << 10));
         }
         let key = key(i * 7919 % ENTRIES);
-        keyspace.insert(&key, vec![i as u8; 100]).unwrap_or_else(|e| panic!("write {i}: {e}; {:?}", db.stats().space));
+        keyspace.insert(&key, vec![i as u8; 100]).unwrap_or_else(|e| panic!("write {i}: {e}"));
         model.insert(key, vec![i as u8; 100]);
     }
     check(&keyspace, &model);

@@ -21,7 +21,7 @@
 
 mod table;
 
-pub(crate) use table::{RECORD_MAX, Table, Write};
+pub(crate) use table::{OVERHEAD, RECORD_MAX, Table, Write};
 
 use crate::btree::TreeId;
 use crate::error::Result;
