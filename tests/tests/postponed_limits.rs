@@ -1,8 +1,12 @@
-//! Writes that wait to be merged, at the limits: on a disk that is full.
+//! Writes that wait to be merged, at the limits: a disk that is full, a database that has failed, a child made by `fork`, commits that
+//! want to be durable.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ashlar_disk::sim::{Sim, SimOptions};
+mod common;
+
+use ashlar_disk::sim::{FaultKind, FaultRates, Sim, SimOptions};
 use ashlardb::{Background, Database, Durability, Error, Keyspace, Options};
+use common::process::fork;
 use std::collections::BTreeMap;
 
 const ENTRIES: u32 = 20_000;
@@ -101,4 +105,52 @@ fn what_waits_gives_its_room_back_where_there_is_no_other() {
         model.insert(key, vec![i as u8; 100]);
     }
     check(&keyspace, &model);
+}
+
+#[test]
+fn a_database_that_has_failed_knows_its_numbers_of_entries() {
+    let (sim, db, keyspace, mut model) = loaded();
+    let (old, old_len) = (db.snapshot().unwrap(), model.len() as u64);
+    for i in (0..ENTRIES).step_by(100) {
+        keyspace.insert((i * 2 + 1).to_be_bytes(), b"new").unwrap();
+        model.insert((i * 2 + 1).to_be_bytes().to_vec(), b"new".to_vec());
+        keyspace.remove(key(i + 1)).unwrap();
+        model.remove(&key(i + 1));
+        keyspace.insert((i * 2 + 3).to_be_bytes(), b"new, too").unwrap();
+        model.insert((i * 2 + 3).to_be_bytes().to_vec(), b"new, too".to_vec());
+    }
+    // Some are merged, but their window does not end.
+    for _ in 0..10 {
+        db.maintain().unwrap();
+    }
+    assert!(db.stats().postponed > 100);
+    sim.set_faults(FaultRates::none().with(FaultKind::ReadError, FaultRates::OF));
+    db.checkpoint().unwrap_err();
+    sim.set_faults(FaultRates::none());
+    assert!(db.stats().read_only.is_some() && db.stats().postponed > 0);
+    check(&keyspace, &model);
+    assert_eq!(old.len(&keyspace).unwrap(), old_len);
+}
+
+#[test]
+fn a_forked_child_merges_nothing() {
+    let (_sim, db, keyspace, _) = loaded();
+    let (snapshot, transaction) = (db.snapshot().unwrap(), db.begin().unwrap());
+    for i in (0..ENTRIES).step_by(100) {
+        keyspace.insert(key(i), b"new").unwrap();
+    }
+    let later = db.snapshot().unwrap();
+    let waiting = db.stats().postponed;
+    assert!(waiting > 0);
+    let child = fork(|| {
+        for len in [snapshot.len(&keyspace), later.len(&keyspace), transaction.len(&keyspace)] {
+            if !matches!(len, Err(Error::ForkedChild)) {
+                return Err(format!("{len:?}"));
+            }
+        }
+        let waits = db.stats().postponed;
+        std::mem::forget((snapshot, later, transaction, keyspace, db));
+        if waits == waiting { Ok(()) } else { Err(format!("{waits} writes wait of {waiting}")) }
+    });
+    child.join().unwrap();
 }
