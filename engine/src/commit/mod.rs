@@ -175,12 +175,15 @@ impl Shared {
         self.die_if_asked();
         self.apply_up_to(lsn)?;
         drop(promise);
-        let merged = self.wait_for_merging();
         if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
+            // First: others may wait for the same flush, and for what it makes visible.
             if prepared.until == Until::Durable {
                 self.make_durable(lsn)?;
             }
+            // It is in the log, whatever becomes of merging.
+            let _ = self.wait_for_merging();
         } else {
+            let merged = self.wait_for_merging();
             if !self.options.fault.is(Fault::OwnNotAwaited) {
                 self.visible.note_own(lsn);
             }
