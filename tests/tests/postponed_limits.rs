@@ -1,6 +1,6 @@
 //! Writes that wait to be merged, at the limits: a disk that is full, a database that has failed, a child made by `fork`, commits that
 //! want to be durable.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
