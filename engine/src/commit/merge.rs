@@ -384,14 +384,18 @@ impl Shared {
         Ok(hold)
     }
 
-    /// Where more waits than should, whoever makes it more waits until less does, or merges it, where nobody does in the background.
+    /// Where more waits than should, whoever makes it more waits until less does, or merges it, where nobody does in the background or not fast
+    /// enough.
     pub(super) fn wait_for_merging(&self) -> Result<()> {
         while self.postponed.presses() {
             self.health.check()?;
             match self.options.background {
                 Background::Threads => {
                     self.background.call_merging();
-                    self.postponed.wait_for_less();
+                    if !self.postponed.wait_for_less() {
+                        // It is slow, or its thread has died: whoever waits merges as well.
+                        self.merge_step()?;
+                    }
                 }
                 Background::Manual if self.merge_step()? => {}
                 // No window may begin now.
