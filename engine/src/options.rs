@@ -252,8 +252,8 @@ impl Options {
 
     /// Bytes of `Eventual` writes that may wait in memory, beside the cache, to be merged into the trees many at a time, where the pages that
     /// they change are not in memory: such a write does not wait for a read then. It is found by every read at once; but where its page
-    /// can't be read when it is merged, the database takes no writes from then on, instead of the write being
-    /// refused, and an open for writing that finds it in the log ends with that page's error. Default: a quarter
+    /// can't be read when it is merged, the database takes no writes from then on, instead of the write being refused. The write is in the
+    /// log by then: if the page can never be read again, the database can't be opened for writing either, and is to be salvaged. Default: a quarter
     /// of the cache, but 32 MiB at most, and an eighth of the log's limit. 0: every write reads its page before it is committed.
     pub fn postponed_limit(mut self, bytes: u64) -> Options {
         self.postponed_limit = Some(bytes);

@@ -122,20 +122,38 @@ impl<H: Borrow<Shared>> View<H> {
         self.checked(found)
     }
 
-    /// The number of entries of a keyspace.
+    /// The number of entries of a keyspace. Numbers are known of what is in the trees: what waits is merged first.
     pub(crate) fn len(&self, keyspace: &KeyspaceState) -> Result<u64> {
+        // Before anything is merged: not in a child made by `fork`.
+        self.check()?;
         let found = match &self.of {
-            Of::Trees(claim) => {
-                // Numbers of entries are known of what is in the trees.
-                let merged = match self.shared().options.fault.is(Fault::LenNotMerged) {
-                    true => Ok(()),
-                    false => self.shared().merge_up_to(claim.lsn()),
-                };
-                merged.and_then(|()| keyspace.tree_at(claim.lsn())).map(|_| keyspace.len_at(claim.lsn()))
-            }
+            Of::Trees(claim) => keyspace.tree_at(claim.lsn()).and_then(|tree| match self.merge_for_len(claim.lsn()) {
+                Ok(()) => Ok(keyspace.len_at(claim.lsn())),
+                // Nothing is merged any more.
+                Err(_) if self.shared().health.failed() => self.count(tree),
+                Err(e) => Err(e),
+            }),
             Of::Checkpoint(held) => held.keyspace(&keyspace.name).map(|(_, len)| len),
         };
         self.checked(found)
+    }
+
+    fn merge_for_len(&self, lsn: u64) -> Result<()> {
+        if self.shared().options.fault.is(Fault::LenNotMerged) { Ok(()) } else { self.shared().merge_up_to(lsn) }
+    }
+
+    /// The number of entries of a tree, counted one by one.
+    fn count(&self, tree: Tree) -> Result<u64> {
+        let (mut leaf, mut before, mut count) = (LeafCopy::new(), Vec::new(), 0);
+        let mut from = Some(Vec::new());
+        while let Some(key) = from {
+            self.leaf(tree, Seek::AtOrAfter(&key), &mut leaf, &mut before)?;
+            let is_right = |key: &[u8]| before.binary_search_by(|(changed, _)| (**changed).cmp(key)).is_err();
+            count += (0..leaf.len()).filter(|&index| is_right(&leaf.key(index))).count();
+            count += before.iter().filter(|(_, value)| value.is_some()).count();
+            from = leaf.upper().map(<[u8]>::to_vec);
+        }
+        Ok(count as u64)
     }
 
     /// What `key` holds in `tree`; `inline` makes the value of one that stands in the leaf. And the LSN of the leaf.

@@ -15,7 +15,7 @@
 //!
 //! Lock order: checkpoint > merging > apply.
 
-use super::apply::Applier;
+use super::apply::{Applier, Lens};
 use super::record::Operation;
 use super::{FailOnPanic, Pending};
 use crate::btree::{Ahead, Lsns, Tree, TreeId};
@@ -24,8 +24,9 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::{Background, Durability};
 use crate::pages::{self, EnginePool};
-use crate::postponed::{Postponed, Table, Write};
+use crate::postponed::{self, Postponed, Table, Write};
 use crate::versions;
+use ashlar_disk::sync::MutexGuard;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +126,12 @@ impl Waiting {
         self.window.is_some()
     }
 
+    /// LSN of the last commit of the window under way, if this is its next lot.
+    fn last_of(&self, lot: &Lot) -> Option<u64> {
+        let window = self.window.as_ref().filter(|window| (window.number, window.done) == (lot.window, lot.done))?;
+        Some(window.fill.last)
+    }
+
     /// All that waits is to be merged. While no window is under way.
     fn begin_window(&mut self) {
         debug_assert!(self.window.is_none());
@@ -192,27 +199,28 @@ impl Applier {
         Some(Lot { window: window.number, done: window.done, writes, ahead, trees })
     }
 
-    /// Merges a lot, unless somebody else has.
+    /// Merges a lot, unless somebody else has. Where that fails, or panics, its window stays under way for good.
     fn merge(&mut self, pool: &EnginePool, lot: &Lot) -> Result<()> {
-        let Some(mut window) = self.waiting.window.take_if(|window| (window.number, window.done) == (lot.window, lot.done))
-        else {
-            return Ok(());
-        };
-        let outcome = self.merge_into_trees(pool, lot, &mut window);
-        if outcome.is_ok() && lot.ahead.is_empty() {
-            self.end_window(pool, window);
-        } else {
-            self.waiting.window = Some(window);
+        let Some(last) = self.waiting.last_of(lot) else { return Ok(()) };
+        let lens = self.merge_into_trees(pool, lot, last)?;
+        let Waiting { window: Some(window), postponed, .. } = &mut self.waiting else { return Ok(()) };
+        for (tree, lens) in lens {
+            window.lens.entry(tree).or_default().extend(lens);
         }
-        outcome
+        window.advance(pool, &lot.writes, postponed);
+        if lot.ahead.is_empty() {
+            self.end_window(pool);
+        }
+        Ok(())
     }
 
-    fn merge_into_trees(&mut self, pool: &EnginePool, lot: &Lot, window: &mut Window) -> Result<()> {
+    /// Merges a lot of a window whose last commit is at `last`. Gives by how much that changes numbers of entries.
+    fn merge_into_trees(&mut self, pool: &EnginePool, lot: &Lot, last: u64) -> Result<Vec<(TreeId, Lens)>> {
         let nobody_below = match self.fault.is(Fault::MergedUntold) {
             true => u64::MAX,
             false => self.versions.as_ref().map_or(0, versions::Writer::pruned_to),
         };
-        let last = window.fill.last;
+        let mut out = Vec::new();
         for of_tree in lot.writes.chunk_by(|a, b| a.tree == b.tree) {
             let tree = of_tree[0].tree;
             // Whoever drops a keyspace has merged all that waits before.
@@ -232,19 +240,21 @@ impl Applier {
             let commits = (Lsns::Each(&lsns), last, nobody_below);
             let (replaced, lens) = self.change(pool, &keyspace, commits, &operations, None)?;
             replaced.retire(pool, last, self.versions.as_mut())?;
-            window.lens.entry(tree).or_default().extend(lens);
+            out.push((tree, lens));
         }
-        window.advance(pool, &lot.writes, &self.waiting.postponed);
-        Ok(())
+        Ok(out)
     }
 
     /// All of a window is in the trees.
-    fn end_window(&mut self, pool: &EnginePool, mut window: Window) {
+    fn end_window(&mut self, pool: &EnginePool) {
         let nobody_below = self.versions.as_ref().map_or(0, versions::Writer::pruned_to);
-        for (tree, lens) in std::mem::take(&mut window.lens) {
+        let lens = self.waiting.window.as_mut().map(|window| std::mem::take(&mut window.lens));
+        for (tree, lens) in lens.into_iter().flatten() {
             let Some(keyspace) = self.keyspace(tree) else { continue };
             self.change_len(&keyspace, &by_commit(lens, nobody_below));
         }
+        // Only now: until the numbers are right, nothing of it counts as merged.
+        let Some(window) = self.waiting.window.take() else { return };
         debug_assert_eq!((window.fill.writes, window.fill.promised), (0, 0));
         self.waiting.merged = window.fill.last;
         let waits = self.waiting.newest.first_flush.is_some();
@@ -255,15 +265,18 @@ impl Applier {
 
 impl Window {
     /// These were merged.
-    fn advance(&mut self, pool: &EnginePool, writes: &[Write], postponed: &Postponed) {
+    fn advance(&mut self, pool: &EnginePool, writes: &[Write], waiting: &Postponed) {
         let fill = &mut self.fill;
         let is_rest = writes.len() == fill.writes;
-        let share = |of: u64| if is_rest { of } else { of * writes.len() as u64 / fill.writes as u64 };
-        let (bytes, record_bytes) = (share(fill.bytes), share(fill.record_bytes as u64));
-        postponed.merged(writes, bytes);
+        // Each with its own: a few large ones may be left when most have gone, and need their room. What stands in the records beside
+        // the writes goes with the last.
+        let record_bytes = writes.iter().map(|write| write.key().len() + write.value().map_or(0, <[u8]>::len)).sum();
+        let of_writes = record_bytes as u64 + writes.len() as u64 * postponed::OVERHEAD;
+        let (bytes, record_bytes) = if is_rest { (fill.bytes, fill.record_bytes) } else { (of_writes, record_bytes) };
+        waiting.merged(writes, bytes);
         fill.writes -= writes.len();
         fill.bytes -= bytes;
-        fill.record_bytes -= record_bytes as usize;
+        fill.record_bytes -= record_bytes;
         fill.promise(pool);
         self.done += writes.len();
     }
@@ -292,7 +305,10 @@ impl Shared {
         if !self.postponed.waits() {
             return Ok(false);
         }
-        let _turn = self.merging.lock();
+        self.merge_next(self.merging.lock())
+    }
+
+    fn merge_next(&self, _turn: MutexGuard<'_, ()>) -> Result<bool> {
         let Some(lot) = self.take_lot()? else { return Ok(false) };
         let mut ahead = Ahead::new(&self.pool);
         if lot.done == 0 {
@@ -380,7 +396,12 @@ impl Shared {
             match self.options.background {
                 Background::Threads => {
                     self.background.call_merging();
-                    self.postponed.wait_for_less();
+                    if !self.postponed.wait_for_less()
+                        && let Some(turn) = self.merging.try_lock()
+                    {
+                        // Nobody is at it: the thread may have died.
+                        self.merge_next(turn)?;
+                    }
                 }
                 Background::Manual if self.merge_step()? => {}
                 // No window may begin now.

@@ -180,12 +180,15 @@ impl Shared {
         self.die_if_asked();
         self.apply_up_to(lsn)?;
         drop(promise);
-        let merged = self.wait_for_merging();
         if prepared.durability == Durability::Immediate && !self.options.fault.is(Fault::ConfirmEarly) {
+            // First: others may wait for the same flush, and for what it makes visible.
             if prepared.until == Until::Durable {
                 self.make_durable(lsn)?;
             }
+            // It is in the log, whatever becomes of merging.
+            let _ = self.wait_for_merging();
         } else {
+            let merged = self.wait_for_merging();
             if !self.options.fault.is(Fault::OwnNotAwaited) {
                 self.visible.note_own(lsn);
             }
@@ -244,13 +247,15 @@ impl Shared {
         self.with_room(|| self.store().promise(pages, || self.pool.dirty_pages(), draw))
     }
 
-    /// Does what needs room in the data file; where there is none, again after a checkpoint: it frees what waits for one, and dirty pages
-    /// then need no more than they are long. If that is not enough, once more after another: with nothing dirty there may be room to
+    /// Does what needs room in the data file; where there is none, again after a checkpoint: it frees what waits for one, merges writes that
+    /// wait, and dirty pages then need no more than they are long. If that is not enough, once more after another: with nothing dirty there may be room to
     /// join what deletes have left sparse, which is free with the next.
     pub(crate) fn with_room<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         let mut outcome = work();
         for _ in 0..2 {
-            let hope = || self.store().waiting_and_total().0 > 0 || self.pool.dirty_pages() > 0 || self.apply.lock().has_sparse();
+            // What is promised to writes that wait comes back when they are merged, as a checkpoint has them.
+            let frees = || self.store().waiting_and_total().0 > 0 || self.pool.dirty_pages() > 0 || self.postponed.waits();
+            let hope = || frees() || self.apply.lock().has_sparse();
             if !matches!(outcome, Err(Error::NoSpace { .. })) || !hope() {
                 break;
             }

@@ -21,7 +21,7 @@
 
 mod table;
 
-pub(crate) use table::{RECORD_MAX, Table, Write};
+pub(crate) use table::{OVERHEAD, RECORD_MAX, Table, Write};
 
 use crate::btree::TreeId;
 use crate::error::Result;
@@ -130,14 +130,17 @@ impl Postponed {
         Drain(self)
     }
 
-    /// While more waits than should: waits until some is merged, or a moment.
-    pub(crate) fn wait_for_less(&self) {
+    /// While more waits than should: waits until less does, or a moment. False: the moment has passed.
+    pub(crate) fn wait_for_less(&self) -> bool {
         let mut pressed = self.pressed.lock();
-        if self.presses() {
+        let mut presses = self.presses();
+        if presses {
             *pressed += 1;
             self.less.wait_for(&mut pressed, LESS_PAUSE);
             *pressed -= 1;
+            presses = self.presses();
         }
+        !presses
     }
 
     /// How many writes wait, and bytes that they take, about.

@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// Bytes that a waiting write takes beside its part of the record, about.
-const OVERHEAD: u64 = (size_of::<Write>() + 48) as u64;
+pub(crate) const OVERHEAD: u64 = (size_of::<Write>() + 48) as u64;
 
 /// A write that waits.
 #[derive(Clone, Debug)]
