@@ -27,7 +27,7 @@ mod replaced;
 pub(crate) mod visibility;
 
 pub(crate) use merge::Waiting;
-pub(crate) use recent::Order;
+pub(crate) use recent::{Manner, Order};
 
 use self::apply::Applier;
 use self::recent::Pending;
@@ -69,17 +69,6 @@ pub(crate) struct Prepared<'a> {
     pub(crate) unchanged: Option<Unchanged<'a>>,
     pub(crate) durability: Durability,
     pub(crate) until: Until,
-}
-
-/// How a commit is applied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Manner {
-    /// More than puts and removals of keys, or very many: to the trees, when nothing waits.
-    Whole,
-    /// Puts and removals of keys: to the trees, if nothing waits.
-    Points,
-    /// Puts and removals of keys, of which the leaves are not all in memory: they wait.
-    Postponed,
 }
 
 impl Manner {

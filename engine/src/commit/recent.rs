@@ -11,7 +11,7 @@
 //! 2. An applied commit leaves when every live transaction that may write reads at its LSN or above. Those that begin later do: they
 //!    read at the applied LSN, and [`Slots`] makes one that began just now start over where the list was trimmed past it.
 
-use super::{Manner, Refused};
+use super::Refused;
 use crate::btree::TreeId;
 use crate::options::Durability;
 use crate::txn::Footprint;
@@ -54,6 +54,17 @@ pub(crate) struct Pending {
     /// Where its first write may go.
     pub(crate) hint: Option<PageId>,
     pub(crate) durability: Durability,
+}
+
+/// How a commit is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// More than puts and removals of keys, or very many: to the trees, when nothing waits.
+    Whole,
+    /// Puts and removals of keys: to the trees, if nothing waits.
+    Points,
+    /// Puts and removals of keys, of which the leaves are not all in memory: they wait.
+    Postponed,
 }
 
 /// How far the list may be trimmed.

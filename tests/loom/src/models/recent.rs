@@ -1,7 +1,7 @@
 //! The horizon of those who may come to write (`engine/src/versions/slots.rs`), with the list of recent commits that is trimmed by it
 //! (`engine/src/commit/recent.rs`).
 
-use super::recent::{Order, Pending, TrimAt};
+use super::recent::{Manner, Order, Pending, TrimAt};
 use crate::fault::Fault;
 use crate::models::Model;
 use crate::options::Durability;
@@ -36,7 +36,10 @@ impl Engine {
         {
             let mut order = self.order.lock();
             let record = std::sync::Arc::from([0; 8].as_slice());
-            order.0.enter(Pending { lsn, flush_start: 0, record, hint: None, durability: Durability::Immediate }, &[]);
+            order.0.enter(
+                Pending { lsn, flush_start: 0, record, manner: Manner::Points, hint: None, durability: Durability::Immediate },
+                &[],
+            );
             order.1 = lsn;
         }
         self.applied.store(lsn, Release);
