@@ -8,6 +8,7 @@
 //!   trees.
 //! - `ashlar-merge` merges writes that wait.
 
+use crate::checkpoint::Holds;
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::store::Draw;
@@ -206,7 +207,7 @@ impl Shared {
     /// One step of the pages' work; true while there is more.
     fn pages_step(&self) -> Result<bool> {
         if self.checkpoint_due() {
-            self.checkpoint_now()?;
+            self.checkpoint_now(Holds::WhatIsMerged)?;
         }
         let joining = self.tend_versions()?;
         let freeing = self.free_dropped_step()?;
@@ -273,7 +274,7 @@ impl Shared {
             match self.options.background {
                 crate::Background::Threads => self.background.call_pages(),
                 crate::Background::Manual => {
-                    let _ = self.checkpoint_now();
+                    let _ = self.checkpoint_now(Holds::WhatIsMerged);
                 }
             }
         }

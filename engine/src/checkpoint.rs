@@ -53,6 +53,15 @@ impl Pace for Shared {
 /// Steps of joining sparse pages before a checkpoint, at most: others may make sparse ones all the while.
 const TENDED_MAX: usize = 4096;
 
+/// What a checkpoint is to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holds {
+    /// Everything that is applied when it begins.
+    Everything,
+    /// At least what is being merged into the trees, if anything is; what waits behind that may be left to the next.
+    WhatIsMerged,
+}
+
 /// What a cut has noted.
 struct Cut {
     epoch: Epoch,
@@ -62,8 +71,8 @@ struct Cut {
 }
 
 impl Shared {
-    /// Makes a checkpoint of everything applied so far.
-    pub(crate) fn checkpoint_now(&self) -> Result<()> {
+    /// Makes a checkpoint.
+    pub(crate) fn checkpoint_now(&self, holds: Holds) -> Result<()> {
         // Pages that deletes have left sparse are free with this checkpoint, not with the one after it.
         for _ in 0..TENDED_MAX {
             if self.options.read_only || !self.tend_versions()? {
@@ -71,7 +80,7 @@ impl Shared {
             }
         }
         let mut state = self.checkpoint.lock();
-        self.run_checkpoint(&mut state)
+        self.run_checkpoint(&mut state, holds)
     }
 
     /// Makes a checkpoint because the log has no room, unless one that was under way has made some meanwhile.
@@ -81,7 +90,7 @@ impl Shared {
         if self.counters.checkpoints.load(Relaxed) != before {
             return Ok(());
         }
-        self.run_checkpoint(&mut state)
+        self.run_checkpoint(&mut state, Holds::WhatIsMerged)
     }
 
     /// Whether a checkpoint is due: the log is half full, or a tenth of the file waits to be freed.
@@ -99,13 +108,13 @@ impl Shared {
         waiting > total / 10 && waiting * block > WAITING_BYTES_MIN.min(4 * self.options.grow_step)
     }
 
-    pub(crate) fn run_checkpoint(&self, state: &mut CheckpointState) -> Result<()> {
+    pub(crate) fn run_checkpoint(&self, state: &mut CheckpointState, holds: Holds) -> Result<()> {
         self.health.check()?;
         // Room for the catalog's pages is the only thing a checkpoint asks for, and it draws on the reserve; without it nothing has
         // happened yet, and the database goes on.
         let promise = self.store().promise(self.pages_for(64, 0), || self.pool.dirty_pages(), Draw::Checkpoint)?;
         let started = sync::now();
-        let outcome = self.checkpoint_steps(state, promise);
+        let outcome = self.checkpoint_steps(state, promise, holds);
         match &outcome {
             Ok(()) => {
                 self.counters.checkpoints.fetch_add(1, Relaxed);
@@ -125,8 +134,8 @@ impl Shared {
         })
     }
 
-    fn checkpoint_steps(&self, state: &mut CheckpointState, promise: Promise<'_>) -> Result<()> {
-        let hold = self.merge_for_cut()?;
+    fn checkpoint_steps(&self, state: &mut CheckpointState, promise: Promise<'_>, holds: Holds) -> Result<()> {
+        let hold = self.merge_for_cut(holds)?;
         let cut = self.cut()?;
         drop((hold, promise));
         if self.postponed.waits() {

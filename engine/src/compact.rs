@@ -14,6 +14,7 @@
 //! Commits, reads and checkpoints of others go on meanwhile.
 
 use crate::btree::{LeafCopy, Seek, Tree};
+use crate::checkpoint::Holds;
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::pages::{self, EnginePool, tree_error};
@@ -79,7 +80,7 @@ impl Shared {
 
     fn checkpoint_and_shrink(&self) -> Result<()> {
         let mut state = self.checkpoint.lock();
-        self.run_checkpoint(&mut state)?;
+        self.run_checkpoint(&mut state, Holds::Everything)?;
         self.shrink(ShrinkTo::WhatIsNeeded)
     }
 
@@ -144,7 +145,7 @@ impl<'a> Round<'a> {
         if let Some(promise) = promise() {
             return Ok(Some(promise));
         }
-        shared.checkpoint_now()?;
+        shared.checkpoint_now(Holds::Everything)?;
         Ok(promise())
     }
 

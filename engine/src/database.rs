@@ -8,7 +8,7 @@ use crate::background::BackgroundState;
 use crate::batch::Batch;
 use crate::btree::TreeId;
 use crate::catalog::{self, KeyspaceState};
-use crate::checkpoint::CheckpointState;
+use crate::checkpoint::{CheckpointState, Holds};
 use crate::commit::apply::{Applier, Names, Unborn};
 use crate::commit::record::{self, Operation};
 use crate::commit::visibility::Visibility;
@@ -310,7 +310,7 @@ impl Database {
     /// [`Error::ReadOnly`]; errors of writing, after which the database is read-only.
     pub fn checkpoint(&self) -> Result<()> {
         self.shared().owner.check()?;
-        self.shared().checkpoint_now()
+        self.shared().checkpoint_now(Holds::Everything)
     }
 
     /// Makes the data file as short as it gets, while it is used: frees dropped keyspaces, moves what stands at the file's end to free
@@ -386,7 +386,7 @@ impl Database {
         if shared.options.fault.is(Fault::MarkedCleanEarly) {
             shared.mark_early()?;
         }
-        shared.checkpoint_now()?;
+        shared.checkpoint_now(Holds::Everything)?;
         shared.closed.store(true, Ordering::Release);
         match Arc::into_inner(self.handle) {
             Some(last) => last.finish(),

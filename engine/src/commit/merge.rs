@@ -19,6 +19,7 @@ use super::apply::{Applier, Lens};
 use super::record::Operation;
 use super::{FailOnPanic, Pending};
 use crate::btree::{Ahead, Lsns, Tree, TreeId};
+use crate::checkpoint::Holds;
 use crate::database::{Shared, pages_for};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
@@ -380,10 +381,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Sees to it that all that is applied is in the trees, and that no window begins while what it gives is kept. The one under way is
+    /// Sees to it that what a checkpoint is to hold is in the trees, and that no window begins while what it gives is kept. The one under way is
     /// finished, but for what the cut itself may find left.
-    pub(crate) fn merge_for_cut(&self) -> Result<crate::postponed::Hold<'_>> {
-        self.merge_up_to(self.visible.newest_applied())?;
+    pub(crate) fn merge_for_cut(&self, holds: Holds) -> Result<crate::postponed::Hold<'_>> {
+        if holds == Holds::Everything || !self.apply.lock().waiting.is_merging() {
+            self.merge_up_to(self.visible.newest_applied())?;
+        }
         let hold = self.postponed.hold();
         while !self.options.fault.is(Fault::CutInWindow) && self.merge_step()? {}
         Ok(hold)

@@ -33,6 +33,7 @@ use self::apply::Applier;
 use self::recent::Pending;
 use crate::btree::{Tree, TreeId};
 use crate::catalog::KeyspaceState;
+use crate::checkpoint::Holds;
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
@@ -248,7 +249,7 @@ impl Shared {
             if !matches!(outcome, Err(Error::NoSpace { .. })) || !hope() {
                 break;
             }
-            self.checkpoint_now()?;
+            self.checkpoint_now(Holds::Everything)?;
             outcome = work();
         }
         outcome
