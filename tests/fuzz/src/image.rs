@@ -13,8 +13,16 @@ pub const DIR: &str = "/db";
 
 const BLOCK: usize = 4096;
 
-const GEOMETRY: Geometry =
-    Geometry { frames: 32, slots_max: 6, log_limit: 192 << 10, blob_threshold: 4096, recovery_window: 2000, fault: Fault::None };
+const GEOMETRY: Geometry = Geometry {
+    frames: 32,
+    slots_max: 6,
+    log_limit: 192 << 10,
+    blob_threshold: 4096,
+    recovery_window: 2000,
+    postponed_limit: None,
+    postpone_always: false,
+    fault: Fault::None,
+};
 
 /// The files of a database: some commits in a checkpoint, some in the log alone, every kind of value, a keyspace of its own for
 /// what is dropped.
