@@ -318,7 +318,8 @@ impl Shared {
         let outcome = match waits {
             true => applier.postpone(&self.pool, &next),
             false => {
-                self.merge_all(applier)?;
+                // The commit has its LSN: whatever is wrong, it may be found in the log.
+                self.merge_all(applier).map_err(|_| self.unknown())?;
                 applier.apply(&self.pool, &self.names, next.lsn, &next.record, next.hint)
             }
         };
