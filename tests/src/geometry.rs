@@ -32,6 +32,18 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// The smallest, of which few operations make everything happen; its `Eventual` writes wait wherever their pages are.
+    pub const SMALLEST: Geometry = Geometry {
+        frames: 16,
+        slots_max: 6,
+        log_limit: 192 << 10,
+        blob_threshold: 4096,
+        recovery_window: 1,
+        postponed_limit: None,
+        postpone_always: true,
+        fault: Fault::None,
+    };
+
     /// A random one. Trees of height 3 need 16 frames; deeper ones more.
     pub fn draw(rng: &mut impl Rng) -> Geometry {
         let frames = [16, 16, 24, 48][rng.random_range(0..4)];

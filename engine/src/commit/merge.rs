@@ -210,7 +210,7 @@ impl Applier {
         }
         window.advance(pool, &lot.writes, postponed);
         if lot.ahead.is_empty() {
-            self.end_window(pool);
+            self.end_window();
         }
         Ok(())
     }
@@ -247,7 +247,7 @@ impl Applier {
     }
 
     /// All of a window is in the trees.
-    fn end_window(&mut self, pool: &EnginePool) {
+    fn end_window(&mut self) {
         let nobody_below = self.versions.as_ref().map_or(0, versions::Writer::pruned_to);
         let lens = self.waiting.window.as_mut().map(|window| std::mem::take(&mut window.lens));
         for (tree, lens) in lens.into_iter().flatten() {
@@ -260,7 +260,7 @@ impl Applier {
         self.waiting.merged = window.fill.last;
         let waits = self.waiting.newest.first_flush.is_some();
         self.waiting.postponed.end_merging(waits);
-        tracing::trace!(commit = window.fill.last, writes = window.done, frames = pool.frames(), "a window was merged");
+        tracing::trace!(commit = window.fill.last, writes = window.done, "a window was merged");
     }
 }
 

@@ -18,7 +18,6 @@ use crate::geometry::Geometry;
 use crate::workload::value;
 use ashlar_disk::Fs;
 use ashlar_disk::sim::{Restart, Sim, SimOptions};
-use ashlardb::fault::Fault;
 use ashlardb::{Background, Database, Error};
 use std::sync::Arc;
 use steps::STEPS;
@@ -78,16 +77,7 @@ pub struct Setting {
 
 const PATH: &str = "/db";
 
-const GEOMETRY: Geometry = Geometry {
-    frames: 16,
-    slots_max: 6,
-    log_limit: 192 << 10,
-    blob_threshold: 4096,
-    recovery_window: 1,
-    postponed_limit: None,
-    postpone_always: true,
-    fault: Fault::None,
-};
+const GEOMETRY: Geometry = Geometry::SMALLEST;
 
 /// Does the work, and looks at what is left.
 ///

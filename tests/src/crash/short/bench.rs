@@ -8,21 +8,11 @@ use crate::state::Write;
 use crate::workload::value;
 use ashlar_disk::Fs;
 use ashlar_disk::sim::{Sim, SimOptions};
-use ashlardb::fault::Fault;
 use ashlardb::{Background, Database, Durability, Error};
 use std::ops::Bound;
 use std::sync::Arc;
 
-const GEOMETRY: Geometry = Geometry {
-    frames: 16,
-    slots_max: 6,
-    log_limit: 192 << 10,
-    blob_threshold: 4096,
-    recovery_window: 1,
-    postponed_limit: None,
-    postpone_always: true,
-    fault: Fault::None,
-};
+const GEOMETRY: Geometry = Geometry::SMALLEST;
 
 /// A machine with the database, and what is known of it.
 pub(super) struct Bench {
