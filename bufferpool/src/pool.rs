@@ -310,6 +310,11 @@ impl<S: PageStore> Pool<S> {
         self.core.merge_epoch(last);
     }
 
+    /// Bytes of frames that were never used, so that the kernel need not have given them memory yet.
+    pub fn idle_memory(&self) -> usize {
+        (self.core.frames.count() - self.core.free.used()) as usize * self.core.frames.page_size()
+    }
+
     /// Takes from the kernel some of the memory of as many frames, where they are soon needed: whoever touches it first waits for that. Gives
     /// whether there is more to take.
     pub fn take_memory(&self, frames: usize) -> bool {

@@ -209,6 +209,7 @@ impl Shared {
         if self.checkpoint_due() {
             self.checkpoint_now(Holds::WhatIsMerged)?;
         }
+        self.store().blob_cache().shrink(&self.pool);
         let joining = self.tend_versions()?;
         let freeing = self.free_dropped_step()?;
         Ok(self.pool.maintain() || freeing || joining)

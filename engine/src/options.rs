@@ -67,6 +67,7 @@ pub struct Options {
     pub(crate) prune_every: Option<usize>,
     pub(crate) bulk_lot: usize,
     pub(crate) blob_threshold: usize,
+    pub(crate) blob_cache_size: Option<u64>,
     pub(crate) recovery_window: Option<usize>,
     pub(crate) transaction_limit: u64,
     pub(crate) versions_limit: Option<u64>,
@@ -101,6 +102,7 @@ impl Default for Options {
             prune_every: None,
             bulk_lot: 256 << 10,
             blob_threshold: 64 << 10,
+            blob_cache_size: None,
             recovery_window: None,
             transaction_limit: 1 << 30,
             versions_limit: None,
@@ -132,7 +134,8 @@ impl Options {
     }
 
     /// Bytes of memory for pages. Default: a quarter of RAM, or of the cgroup's limit where that is smaller. At least 16 pages.
-    /// Beside it up to a sixteenth of it, at most 16 MiB, is kept for the transfers of large values and bulk loads once there were some.
+    /// Beside it up to a sixteenth of it, at most 16 MiB, is kept for the transfers of large values and bulk loads once there were some, and
+    /// a sixteenth for large values that were read ([`Options::blob_cache_size`]).
     pub fn cache_size(mut self, bytes: u64) -> Options {
         self.cache_size = Some(bytes);
         self
@@ -226,6 +229,14 @@ impl Options {
     /// Values longer than this many bytes are written to extents of their own instead of through the log. Default: 64 KiB.
     pub fn blob_threshold(mut self, bytes: usize) -> Options {
         self.blob_threshold = bytes;
+        self
+    }
+
+    /// Bytes of memory for values beyond [`Options::blob_threshold`] that were read, for whoever reads them again. Default: what pages have
+    /// not taken of the cache yet, and a sixteenth of the cache at least. One value may take a quarter of it. Streams find what is there and leave nothing. 0: each
+    /// is read from the device every time.
+    pub fn blob_cache_size(mut self, bytes: u64) -> Options {
+        self.blob_cache_size = Some(bytes);
         self
     }
 

@@ -21,6 +21,7 @@ mod replay;
 mod window;
 
 use crate::background::BackgroundState;
+use crate::blob;
 use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::{self, CATALOG_TREE, Entry, FIRST_TREE};
 use crate::checkpoint::{CheckpointState, log_limit, postponed_limit};
@@ -264,6 +265,7 @@ fn open_store(files: &Files, queue: Arc<dyn Queue>, superblock: &Superblock, opt
         read_only: options.read_only,
         fault: options.fault,
         spares: Spares::new((cache_size(options) / SPARES_SHARE).min(SPARES_MAX) as usize),
+        blob_cache: blob::Cache::new(options.blob_cache_size),
     };
     Store::open(parts, superblock)
 }

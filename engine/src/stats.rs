@@ -77,6 +77,12 @@ pub struct Stats {
     pub postponed: u64,
     /// Bytes that they take, about.
     pub postponed_bytes: u64,
+    /// Bytes of large values that were read and are kept in memory.
+    pub blob_cache_bytes: u64,
+    /// Reads of large values that found them there.
+    pub blob_cache_hits: u64,
+    /// Reads of large values that did not.
+    pub blob_cache_misses: u64,
     /// Live snapshots and transactions.
     pub snapshots: u64,
     /// Newest LSN that readers see.
@@ -90,6 +96,7 @@ impl Stats {
         let store = shared.store();
         let counters = &store.counters;
         let (postponed, postponed_bytes) = shared.postponed.size();
+        let (blob_cache_bytes, blob_cache_hits, blob_cache_misses) = store.blob_cache().counts();
         Stats {
             page_size: store.page_size(),
             space: store.space_use(),
@@ -111,6 +118,9 @@ impl Stats {
             version_bytes: shared.versions.bytes(),
             postponed: postponed as u64,
             postponed_bytes,
+            blob_cache_bytes,
+            blob_cache_hits,
+            blob_cache_misses,
             snapshots: shared.versions.slots.count() as u64,
             watermark: shared.visible.watermark(),
             read_only: shared.health.failed().then(|| shared.health.cause().to_string()),

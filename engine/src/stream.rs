@@ -117,10 +117,13 @@ impl BlobReader {
         let (source, value) = match stored {
             Stored::Inline(value) => (Source::Whole, Some(value)),
             Stored::Elsewhere { kind, bytes } => match runs(view.pool(), kind, &bytes)? {
-                Some(blob) => {
-                    let starts = starts(&view, &blob)?;
-                    (Source::Runs(blob, starts), None)
-                }
+                Some(blob) => match view.pool().store().blob_cache().get(&blob) {
+                    Some(kept) => (Source::Whole, Some(Value::from_aligned(kept, blob.len as usize))),
+                    None => {
+                        let starts = starts(&view, &blob)?;
+                        (Source::Runs(blob, starts), None)
+                    }
+                },
                 None => (Source::Whole, Some(view.fetch(kind, &bytes, key)?)),
             },
         };
@@ -170,7 +173,7 @@ impl BlobReader {
         };
         let read = reading.and_then(|reading| reading.map(Reading::finish).transpose());
         let bytes = self.view.checked(read)?.ok_or_else(|| fetch::lost(&self.key))?;
-        Ok((start, Value::from_aligned(bytes, (end - start) as usize)))
+        Ok((start, Value::from_aligned(Arc::new(bytes), (end - start) as usize)))
     }
 
     fn start_run(&self, index: usize) -> Result<Option<Reading<Kept>>> {

@@ -70,6 +70,8 @@ impl Geometry {
             .log_limit(self.log_limit)
             .grow_step(256 << 10)
             .blob_threshold(self.blob_threshold)
+            // In half of them: what comes from memory says nothing of what is on disk.
+            .blob_cache_size(if self.frames == 16 { 0 } else { 64 << 10 })
             .recovery_window(self.recovery_window)
             .postpone_always(self.postpone_always)
             .queue_kind(QueueKind::Threads)

@@ -9,12 +9,15 @@
 //!    it is being read its blocks are pinned.
 //! 4. A reader has a snapshot that holds back the runs. It pins them and then asks whether the snapshot was taken away: if not, they
 //!    are what it thinks.
-//! 5. Large values go around the pool: between the device and one buffer each, which the reader gets. Several transfers of a value are
-//!    in flight, and none is left when its read or write has ended, however that was.
+//! 5. Large values go around the pool: between the device and one buffer each, which the reader gets, and which is kept for the next reader
+//!    where there is room ([`cache`]). Several transfers of a value are in flight, and none is left when its read or write has ended, however
+//!    that was.
 
+mod cache;
 mod read;
 mod write;
 
+pub(crate) use cache::Cache;
 pub(crate) use read::{Pins, Reading, check_run, read};
 pub(crate) use write::{NewBlob, PIECE_LEN, write};
 

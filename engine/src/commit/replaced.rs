@@ -83,6 +83,9 @@ fn pages_of(pool: &EnginePool, list: &OverflowRef, step: Step) -> Result<()> {
 
 fn runs_of(pool: &EnginePool, blob: &StoredBlob, step: Step) {
     let (store, epoch) = (pool.store(), pool.epoch());
+    if step != Step::Retire {
+        store.blob_cache().forget(blob);
+    }
     match step {
         Step::Retire => store.retire_blob(blob.pages(), epoch),
         Step::FreeRetired => store.free_retired_blob(blob.pages(), epoch),

@@ -37,6 +37,7 @@ pub(crate) use shrink::{ShrinkError, ShrinkTo};
 pub use space::{Extent, Space};
 pub use superblock::Superblock;
 
+use crate::blob::Cache;
 use crate::error::{Corruption, Error, Result};
 use crate::fault::Fault;
 use crate::flight::Flight;
@@ -76,6 +77,8 @@ pub struct Store {
     fault: Fault,
     /// Memory of large transfers that serves again.
     spares: Arc<Spares>,
+    /// Large values that were read.
+    blob_cache: Cache,
     pub(crate) counters: Counters,
 }
 
@@ -123,6 +126,7 @@ pub(crate) struct StoreParts {
     pub(crate) read_only: bool,
     pub(crate) fault: Fault,
     pub(crate) spares: Arc<Spares>,
+    pub(crate) blob_cache: Cache,
 }
 
 /// A summary of blocks and pages.
@@ -181,6 +185,7 @@ impl Store {
             on_failed_sync: sync::Listener::default(),
             fault: parts.fault,
             spares: parts.spares,
+            blob_cache: parts.blob_cache,
             file: parts.file,
             queue: parts.queue,
             block: parts.block,
@@ -209,6 +214,7 @@ impl Store {
             read_only: true,
             fault: Fault::None,
             spares: self.spares.clone(),
+            blob_cache: Cache::new(Some(0)),
         };
         Store::open_with(parts, superblock, complain)
     }
@@ -253,6 +259,11 @@ impl Store {
     /// Memory for large transfers.
     pub(crate) fn spares(&self) -> &Arc<Spares> {
         &self.spares
+    }
+
+    /// Large values that were read.
+    pub(crate) fn blob_cache(&self) -> &Cache {
+        &self.blob_cache
     }
 
     /// How the file is used.

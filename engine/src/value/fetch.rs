@@ -6,6 +6,7 @@ use super::overflow;
 use crate::blob;
 use crate::error::{Corruption, Error, Result};
 use crate::pages::EnginePool;
+use std::sync::Arc;
 
 /// What a leaf holds for a key, copied out from under its latch.
 pub(crate) enum Stored {
@@ -32,7 +33,7 @@ impl Stored {
 
 /// Fetches the value that a cell names. `None`: its pages or runs are not there any more. `is_valid`: whether they must be, asked
 /// when they can't go any more.
-pub(crate) fn fetch(pool: &EnginePool, kind: u8, bytes: &[u8], is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
+pub(crate) fn fetch(pool: &EnginePool, kind: u8, bytes: &[u8], is_valid: impl Fn() -> bool) -> Result<Option<Value>> {
     let piece = overflow::piece_len_max(pool.page_size());
     match Cell::decode(kind, bytes, piece) {
         Some(Cell::Inline(bytes)) => Ok(Some(Value::copy_of(bytes))),
@@ -49,9 +50,17 @@ pub(crate) fn fetch(pool: &EnginePool, kind: u8, bytes: &[u8], is_valid: impl Fn
     }
 }
 
-fn fetch_blob(pool: &EnginePool, blob: &StoredBlob, is_valid: impl FnOnce() -> bool) -> Result<Option<Value>> {
-    let read = blob::read(pool.store(), blob, is_valid)?;
-    Ok(read.map(|buf| Value::from_aligned(buf, blob.len as usize)))
+fn fetch_blob(pool: &EnginePool, blob: &StoredBlob, is_valid: impl Fn() -> bool) -> Result<Option<Value>> {
+    let cache = pool.store().blob_cache();
+    let bytes = match cache.get(blob) {
+        Some(kept) => kept,
+        None => {
+            let Some(read) = blob::read(pool.store(), blob, &is_valid)?.map(Arc::new) else { return Ok(None) };
+            cache.keep(pool, blob, &read, is_valid);
+            read
+        }
+    };
+    Ok(Some(Value::from_aligned(bytes, blob.len as usize)))
 }
 
 /// The error of a cell that is none.

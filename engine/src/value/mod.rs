@@ -4,19 +4,22 @@ pub(crate) mod cell;
 pub(crate) mod fetch;
 pub(crate) mod overflow;
 
+use ashlar_disk::AlignedBuf;
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// Longest value that stands in a [`Value`] itself.
 const SHORT_MAX: usize = 110;
 
-/// A value that was read: owns its bytes and derefs to `[u8]`. Short ones (up to 110 bytes) stand in the `Value` itself and need
-/// no allocation; longer ones take one; those that the device wrote into an aligned buffer keep it, without another copy.
+/// A value that was read; derefs to `[u8]`. Short ones (up to 110 bytes) stand in the `Value` itself and need
+/// no allocation; longer ones take one; those that the device wrote into an aligned buffer keep it, without another copy, and share it
+/// with whoever reads them again.
 pub struct Value(Repr);
 
 enum Repr {
     Short { len: u8, bytes: [u8; SHORT_MAX] },
     Heap(Box<[u8]>),
-    Aligned { buf: ashlar_disk::AlignedBuf, len: usize },
+    Aligned { buf: Arc<AlignedBuf>, len: usize },
 }
 
 impl Value {
@@ -36,7 +39,7 @@ impl Value {
     }
 
     /// The first `len` bytes of a buffer that a transfer filled.
-    pub(crate) fn from_aligned(buf: ashlar_disk::AlignedBuf, len: usize) -> Value {
+    pub(crate) fn from_aligned(buf: Arc<AlignedBuf>, len: usize) -> Value {
         assert!(len <= buf.len());
         Value(Repr::Aligned { buf, len })
     }
@@ -66,7 +69,10 @@ impl AsRef<[u8]> for Value {
 
 impl Clone for Value {
     fn clone(&self) -> Value {
-        Value::copy_of(self)
+        match &self.0 {
+            Repr::Aligned { buf, len } => Value::from_aligned(buf.clone(), *len),
+            _ => Value::copy_of(self),
+        }
     }
 }
 
@@ -101,9 +107,9 @@ mod tests {
     fn a_value_is_its_bytes_whatever_its_length() {
         for len in [0, 1, SHORT_MAX - 1, SHORT_MAX, SHORT_MAX + 1, 5000] {
             let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
-            let mut buf = ashlar_disk::AlignedBuf::zeroed(len);
+            let mut buf = AlignedBuf::zeroed(len);
             buf[..len].copy_from_slice(&bytes);
-            for value in [Value::copy_of(&bytes), Value::from_vec(bytes.clone()), Value::from_aligned(buf, len)] {
+            for value in [Value::copy_of(&bytes), Value::from_vec(bytes.clone()), Value::from_aligned(Arc::new(buf), len)] {
                 assert_eq!(value, bytes);
                 assert_eq!(value.clone(), bytes);
                 assert_eq!(Vec::from(value), bytes);
