@@ -19,10 +19,12 @@ pub(super) static SPEC: Spec = Spec {
 
 struct Ashlar {
     data: Keyspace,
+    blobs: bool,
 }
 
 struct AshlarSession<'a> {
     data: &'a Keyspace,
+    blobs: bool,
     value: Vec<u8>,
 }
 
@@ -33,7 +35,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Engine>> {
         Durability::Eventual | Durability::AtEnd => ashlardb::Durability::Eventual,
     };
     let database = Options::new().cache_size(settings.cache_bytes).durability(durability).open(settings.dir.join("db"))?;
-    Ok(Box::new(Ashlar { data: database.keyspace("data")? }))
+    Ok(Box::new(Ashlar { data: database.keyspace("data")?, blobs: settings.blobs }))
 }
 
 impl Ashlar {
@@ -44,7 +46,7 @@ impl Ashlar {
 
 impl Engine for Ashlar {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(AshlarSession { data: &self.data, value: Vec::new() }))
+        Ok(Box::new(AshlarSession { data: &self.data, blobs: self.blobs, value: Vec::new() }))
     }
 
     fn bulk_load(&self, entries: Sorted<'_>) -> Result<()> {
@@ -77,6 +79,10 @@ impl Engine for Ashlar {
 
 impl Session for AshlarSession<'_> {
     fn get(&mut self, key: &Key, seen: Seen<'_>) -> Result<()> {
+        if self.blobs {
+            // As it stands in memory, without a copy.
+            return seen(self.data.get(key)?.as_deref());
+        }
         let found = self.data.get_into(key, &mut self.value)?;
         seen(found.then_some(&self.value))
     }
