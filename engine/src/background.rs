@@ -11,6 +11,7 @@
 use crate::checkpoint::Holds;
 use crate::database::Shared;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::store::Draw;
 use ashlar_disk::sync::{self, Condvar, JoinHandle, Mutex};
 use ashlar_wal::Wal;
@@ -135,11 +136,15 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle>> {
     Ok(threads)
 }
 
+#[expect(clippy::panic, reason = "asked for by a test")]
 fn merge_thread(shared: &Shared) {
     let state = &shared.background;
     while !state.stopping() {
         state.wait_merging(MERGE_PAUSE);
         state.merging.store(false, Ordering::Release);
+        if shared.options.fault.is(Fault::MergerDies) && shared.postponed.waits() {
+            panic!("the merging thread dies");
+        }
         while !state.stopping() && !shared.health.failed() && shared.merge_step().unwrap_or(false) {}
     }
 }

@@ -84,6 +84,8 @@ pub enum Fault {
     LenNotMerged,
     /// A thread named `dies` panics when its commit has taken its LSN. Not a mistake of the engine's: what may happen to it.
     DiesBeforeApply,
+    /// The thread that merges what waits dies as soon as something does. Not a mistake either.
+    MergerDies,
 }
 
 impl Fault {

@@ -1,11 +1,11 @@
 //! A thread that dies between taking its commit's LSN and applying it: the commit belongs to the database by then, and nobody waits for
-//! the dead.
+//! the dead. And the thread that merges what waits: others do its work.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
 use ashlardb::fault::Fault;
-use ashlardb::{Background, Database, Durability, Options};
+use ashlardb::{Background, Database, Durability, Error, Options};
 use common::{assert_clean, quiet, scratch};
 use std::path::Path;
 
@@ -91,5 +91,37 @@ fn the_living_get_on_among_many_dead() {
     assert_eq!(keyspace.get("n").unwrap().unwrap(), [120]);
     keyspace.insert("last", "").unwrap();
     assert_eq!(db.keyspace("k").unwrap().len().unwrap(), 6);
+    assert_clean(&db);
+}
+
+#[test]
+fn what_waits_is_merged_without_the_thread_for_it() {
+    const ENTRIES: u32 = 20_000;
+    let dir = scratch();
+    let options = || {
+        let options = Options::new().page_size(4096).cache_size(256 << 10).durability(Durability::Eventual).postponed_limit(20 << 10);
+        options.segment_size(1 << 20).log_limit(8 << 20)
+    };
+    let db = options().open(dir.path().join("db")).unwrap();
+    let entries = (0..ENTRIES).map(|i| Ok::<_, Error>((i.to_be_bytes(), [0; 100])));
+    db.keyspace("k").unwrap().bulk_load(entries).unwrap();
+    db.close().unwrap();
+    let db = options().fault(Fault::MergerDies).open(dir.path().join("db")).unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    let mut waited = 0;
+    for i in 0..1000u32 {
+        keyspace.insert((i * 7919 % ENTRIES).to_be_bytes(), [1; 100]).unwrap();
+        waited = waited.max(db.stats().postponed);
+    }
+    // More than may wait was written, so that writers have merged some of it.
+    assert!(waited > 50 && db.stats().postponed < 300, "{waited} at most, {} at last", db.stats().postponed);
+    assert_eq!(keyspace.len().unwrap(), u64::from(ENTRIES));
+    assert_eq!(keyspace.iter().map(Result::unwrap).filter(|(_, value)| value[0] == 1).count(), 1000);
+    assert!(db.stats().read_only.is_none());
+    keyspace.insert(b"last", b"").unwrap();
+    drop(keyspace);
+    db.close().unwrap();
+    let db = options().read_only(true).open(dir.path().join("db")).unwrap();
+    assert_eq!(db.keyspace("k").unwrap().len().unwrap(), u64::from(ENTRIES) + 1);
     assert_clean(&db);
 }
