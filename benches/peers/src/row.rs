@@ -297,7 +297,7 @@ fn run(plan: &Plan, spec: &Spec, dir: &Path) -> Result<Measured> {
         blob::put(&*engine, set, 1, plan.load_limit()?)?;
         engine.settle()?;
     }
-    if needs_data(plan) {
+    if needs_data(plan) || plan.workload == Workload::BlobGet {
         warm(plan, &*engine)?;
     }
     let before = Used::so_far()?;
