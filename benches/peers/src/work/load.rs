@@ -60,7 +60,8 @@ fn refill(batch: &mut Vec<(Key, Vec<u8>)>, entries: impl Iterator<Item = u64>, s
 fn bulk(engine: &dyn Engine, set: Set) -> Result<Sample> {
     let start = Instant::now();
     let mut entries = (0..set.n).map(|i| {
-        let mut value = Vec::with_capacity(set.value_len);
+        // Made by whoever fills it, with room for all that it writes.
+        let mut value = Vec::new();
         data::value(i, 0, set.value_len, &mut value);
         (data::key(i), value)
     });
