@@ -1,13 +1,14 @@
 //! Large values that were read come from memory when they are read again: the right ones, no more than there is room for, and not at the
 //! cost of those that are read often.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use ashlar_disk::sim::{FaultKind, FaultRates, Sim, SimOptions};
-use ashlardb::{Background, Database, Error, Keyspace, Options};
+use ashlardb::{Background, Database, Durability, Error, Keyspace, Options};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const FRAMES: u64 = 256;
 const LEN: usize = 16 << 10;
@@ -180,4 +181,62 @@ fn without_room_each_is_read_from_the_device() {
     keyspace.insert(b"a", value(1, LEN)).unwrap();
     keyspace.get(b"a").unwrap();
     assert_eq!(db.stats().blob_cache_bytes, 0);
+}
+
+/// Threads: ids and blocks go from one value to the next while others read, some of whose snapshots are taken away meanwhile.
+#[test]
+fn readers_beside_writers_find_what_was_written() {
+    const KEYS: u8 = 6;
+    let dir = tempfile::tempdir_in(ashlar_tests::test_dir()).unwrap();
+    let options = Options::new().page_size(4096).cache_size(1 << 20).blob_threshold(4096).blob_cache_size(120 << 10);
+    let options = options.durability(Durability::Eventual).versions_limit(4000).tend_every(1, 1);
+    let db = options.open(dir.path().join("db")).unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    let seed = |key: u8, count: u64| u64::from(key) << 32 | count;
+    let check = |key: u8, found: &[u8]| {
+        let count = u64::from_le_bytes(found[..8].try_into().unwrap());
+        assert_eq!(found[8..], value(seed(key, count), found.len() - 8), "key {key}, value {count}");
+        count
+    };
+    let put = |key: u8, count: u64| {
+        let bytes = value(seed(key, count), [5000, 9000, 9000, 20_000][count as usize % 4]);
+        keyspace.insert([key], [&count.to_le_bytes()[..], &bytes].concat()).unwrap();
+    };
+    (0..KEYS).for_each(|key| put(key, 0));
+    let told: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
+    let (stop, gone) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for count in 1..1500 {
+                let key = (count % u64::from(KEYS)) as u8;
+                put(key, count);
+                told[usize::from(key)].store(count, Ordering::Release);
+                if count % 10 == 0 {
+                    db.checkpoint().unwrap();
+                }
+            }
+            stop.store(true, Ordering::Release);
+        });
+        for reader in 0..2 {
+            let (db, keyspace, told, stop, gone) = (&db, &keyspace, &told, &stop, &gone);
+            scope.spawn(move || {
+                let mut rng = ChaCha8Rng::seed_from_u64(reader);
+                while !stop.load(Ordering::Acquire) {
+                    let key = rng.random_range(0..KEYS);
+                    let least = told[usize::from(key)].load(Ordering::Acquire);
+                    assert!(check(key, &keyspace.get([key]).unwrap().unwrap()) >= least);
+                    let snapshot = db.snapshot().unwrap();
+                    for key in 0..KEYS {
+                        match snapshot.get(keyspace, [key]) {
+                            Ok(found) => drop(check(key, &found.unwrap())),
+                            Err(Error::SnapshotTooOld { .. }) => drop(gone.fetch_add(1, Ordering::Relaxed)),
+                            Err(e) => panic!("{e}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(counts(&db).0 > 100 && gone.into_inner() > 0);
+    assert!(db.verify().unwrap().is_clean());
 }
