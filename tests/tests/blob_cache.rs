@@ -48,7 +48,7 @@ fn what_was_read_is_read_again_without_the_device_and_without_a_copy() {
     assert_eq!(again.clone().as_ptr(), first.as_ptr());
     let mut into = Vec::new();
     assert!(keyspace.get_into(b"a", &mut into).unwrap());
-    let many = keyspace.get_many(&[b"a", b"b"]).unwrap();
+    let many = keyspace.get_many([b"a", b"b"]).unwrap();
     let scanned: Vec<_> = keyspace.iter().map(Result::unwrap).collect();
     let mut streamed = Vec::new();
     keyspace.blob_reader(b"a").unwrap().unwrap().read_to_end(&mut streamed).unwrap();

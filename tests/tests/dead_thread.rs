@@ -99,7 +99,8 @@ fn what_waits_is_merged_without_the_thread_for_it() {
     const ENTRIES: u32 = 20_000;
     let dir = scratch();
     let options = || {
-        let options = Options::new().page_size(4096).cache_size(256 << 10).durability(Durability::Eventual).postponed_limit(20 << 10);
+        let options =
+            Options::new().page_size(4096).cache_size(256 << 10).durability(Durability::Eventual).postponed_limit(20 << 10);
         options.segment_size(1 << 20).log_limit(8 << 20)
     };
     let db = options().open(dir.path().join("db")).unwrap();
