@@ -20,6 +20,7 @@ use crate::keyspace::Keyspace;
 use crate::options::{Durability, Options};
 use crate::pages::EnginePool;
 use crate::postponed::Postponed;
+use crate::range::Lengths;
 use crate::read::View;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     /// Keyspaces that transactions are about to make.
     pub(crate) unborn: Arc<Unborn>,
+    /// How far scans usually go.
+    pub(crate) scan_lengths: Lengths,
     pub(crate) versions: Arc<Versions>,
     /// Creating, dropping and clearing keyspaces: one at a time.
     pub(crate) ddl: Mutex<()>,

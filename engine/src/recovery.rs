@@ -163,6 +163,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         postponed,
         names,
         unborn: applier_unborn,
+        scan_lengths: Default::default(),
         versions,
         ddl: Mutex::new(()),
         next_tree: AtomicU64::new(next_tree),

@@ -84,3 +84,42 @@ fn a_short_scan_reads_little_beyond_its_end() {
         }
     }
 }
+
+/// Scans that go through a few leaves each wait for these once, not for one after the other, when that has been learned; and nothing is read
+/// for scans that need one leaf.
+#[test]
+fn what_scans_usually_need_is_asked_for_at_once() {
+    let sim = loaded();
+    for forward in [true, false] {
+        let db = open(&sim, FRAMES);
+        let keyspace = db.keyspace("k").unwrap();
+        // Far from each other, so that nothing of one scan is in memory in the next, but for the pages above.
+        let scans = |from: u32, len: u32| {
+            let before = db.stats();
+            for n in from..from + 20 {
+                let start = n * 17_011 % (ENTRIES - 200);
+                let mut cursor = match forward {
+                    true => keyspace.cursor(key(start)..),
+                    false => keyspace.cursor(..key(start + len)),
+                };
+                let mut expected = start..start + len;
+                while let Some(i) = if forward { expected.next() } else { expected.next_back() } {
+                    let entry = if forward { cursor.next() } else { cursor.next_back() }.unwrap();
+                    assert_eq!(entry, Some((&key(i)[..], &value(i)[..])));
+                }
+            }
+            let (read, waited_for) = between(&before, &db.stats());
+            (read as f64 / 20.0, waited_for as f64 / 20.0)
+        };
+        scans(0, 100);
+        scans(20, 100);
+        let (read, waited_for) = scans(40, 100);
+        assert!(read < 5.5, "{read} pages read a scan of some four leaves, forward: {forward}");
+        assert!(waited_for < 0.5, "{waited_for} pages a scan were waited for that were not asked for, forward: {forward}");
+        for n in 3..12 {
+            scans(n * 20, 1);
+        }
+        let (read, _) = scans(240, 1);
+        assert!(read < 1.2, "{read} pages read a scan of one leaf, forward: {forward}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Asking for the leaves that come next in a scan, so that many reads are in flight while it goes through what is there.
 //!
-//! 1. Nothing is asked for in a short scan; the longer it runs, the further ahead it reads, up to [`pages::ahead_max`], so that what was
+//! 1. At its beginning a scan asks for as many leaves as scans of its tree usually go through ([`super::lengths`]), and within these for
+//!    no more. The further it goes beyond, the further ahead it reads, up to [`pages::ahead_max`], so that what was
 //!    read ahead is still there when it is needed, and pushes out nothing that is needed more. Where values stand in pages of their own
 //!    (see [`super::values`]), these come between the leaves, and the fewer leaves are asked for.
 //! 2. Leaves are asked for by key, in the order of the scan, and each once: the list goes on from parent to parent. Neighbours that were
@@ -31,6 +32,8 @@ pub(super) enum Towards<'k> {
 pub(super) struct ReadAhead {
     /// Leaves read since the start.
     leaves: usize,
+    /// Leaves that were asked for at the start, beside the first.
+    at_start: usize,
     /// Leaves that have been asked for and not yet been reached.
     asked: usize,
     /// Where those begin that have not been asked for. `None`: none is left.
@@ -40,12 +43,31 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
+    /// The scan is about to go to its first leaf, the one that lies at `key` in its order.
+    pub(super) fn begin(&mut self, view: &View<Database>, tree: Tree, key: &[u8], towards: Towards<'_>) {
+        let usual = view.shared().scan_lengths.usual(tree.id).min(pages::ahead_max(view.pool()));
+        if usual < 2 || !view.pool().may_miss() {
+            return;
+        }
+        self.next = Some(key.to_vec());
+        let pages = self.list_up_to(usual, view, tree, towards);
+        self.at_start = self.asked.saturating_sub(1);
+        view.pool().prefetch(&pages);
+    }
+
+    /// The scan has ended.
+    pub(super) fn end(&self, view: &View<Database>, tree: Tree) {
+        if self.leaves > 0 && view.pool().may_miss() {
+            view.shared().scan_lengths.ended(tree.id, self.leaves);
+        }
+    }
+
     /// The scan has come to `leaf`: asks for what comes next, if it is time.
     pub(super) fn leaf_reached(&mut self, view: &View<Database>, tree: Tree, leaf: &LeafCopy, towards: Towards<'_>) {
         self.leaves += 1;
         self.asked = self.asked.saturating_sub(1);
         let between = self.values.leaf_reached(leaf, towards);
-        let depth = (self.leaves.saturating_sub(1) * 2).min(pages::ahead_max(view.pool()) / (1 + between));
+        let depth = (self.leaves.saturating_sub(1 + self.at_start) * 2).min(pages::ahead_max(view.pool()) / (1 + between));
         if depth == 0 || self.asked > depth / 4 * 3 || !view.pool().may_miss() {
             return;
         }

@@ -1,13 +1,16 @@
 //! Iterating over a range of keys, from either end, as of one moment.
 //!
 //! Parts: [`scan`] moves through a range and narrows it, [`end`] is what a scan has at one of its ends, [`ahead`] asks for the leaves that
-//! come next, [`values`] for the pages of values. The iterators of this module stand on a scan.
+//! come next, at the beginning for as many as [`lengths`] says, [`values`] for the pages of values. The iterators of this module stand on a
+//! scan.
 
 mod ahead;
 mod end;
+mod lengths;
 mod scan;
 mod values;
 
+pub(crate) use lengths::Lengths;
 pub(crate) use scan::{Entry, Scan};
 
 use crate::error::Result;

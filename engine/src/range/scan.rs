@@ -299,6 +299,9 @@ impl Scan {
             (false, _, Bound::Included(key) | Bound::Excluded(key)) => Some(key.clone()),
             (false, _, Bound::Unbounded) => None,
         };
+        if !self.front.started {
+            self.ahead[0].begin(&view, tree, seek_key.as_deref().unwrap_or_default(), towards);
+        }
         let seek = seek_key.as_deref().map_or(Seek::First, Seek::AtOrAfter);
         let End { leaf, before, .. } = &mut self.front;
         let newest = view.leaf(tree, seek, leaf, before).inspect_err(|_| self.front.done = true)?;
@@ -317,6 +320,9 @@ impl Scan {
         let Some((view, tree)) = self.source()? else { return Ok(false) };
         self.note_reached();
         let towards = Towards::Down(&self.from);
+        if let (false, Bound::Included(key) | Bound::Excluded(key)) = (self.back.started, &self.to) {
+            self.ahead[1].begin(&view, tree, key, towards);
+        }
         let behind = towards.behind(&self.back.leaf).map(<[u8]>::to_vec);
         let seek = match (self.back.started, &behind, &self.to) {
             (true, Some(behind), _) => Seek::Before(behind),
@@ -334,6 +340,14 @@ impl Scan {
         self.back.begin(&self.from, &self.to);
         self.ahead[1].leaf_reached(&view, tree, &self.back.leaf, towards);
         Ok(true)
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if let Ok((view, tree)) = &self.source {
+            self.ahead.iter().for_each(|ahead| ahead.end(view, *tree));
+        }
     }
 }
 
