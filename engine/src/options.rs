@@ -233,8 +233,8 @@ impl Options {
     }
 
     /// Bytes of memory for values beyond [`Options::blob_threshold`] that were read, for whoever reads them again. Default: what pages have
-    /// not taken of the cache yet, and a sixteenth of the cache at least. One value may take a quarter of it. Streams find what is there and leave nothing. 0: each
-    /// is read from the device every time.
+    /// not taken of the cache yet, and a sixteenth of the cache at least. One value may take a quarter of it. Streams find what
+    /// is there and leave nothing. 0: each is read from the device every time.
     pub fn blob_cache_size(mut self, bytes: u64) -> Options {
         self.blob_cache_size = Some(bytes);
         self

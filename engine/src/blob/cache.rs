@@ -139,6 +139,7 @@ impl Cache {
 
 impl Inner {
     fn shrink(&mut self, room: usize, gone: &mut Vec<Entry>) {
+        debug_assert_eq!(self.bytes, self.values.iter().map(|(_, entry)| entry.bytes.len()).sum::<usize>());
         while self.bytes > room {
             let Some((_, entry)) = self.values.pop_lru() else { break };
             self.bytes -= entry.bytes.len();
