@@ -213,7 +213,7 @@ pub(crate) fn commit_writes(shared: &Shared, writes: &[KeyspaceWrite<'_>], durab
     let (mut blobs, references) = write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
     let bytes = writes.iter().map(|(_, write)| write.len()).sum();
     // What has blobs does not wait.
-    let may_wait = shared.may_postpone(durability, bytes) && references.iter().all(Option::is_none);
+    let may_wait = shared.may_postpone(bytes) && references.iter().all(Option::is_none);
     loop {
         let mut prefetch = Prefetch::default();
         let mut operations: SmallVec<[_; 1]> = SmallVec::with_capacity(writes.len());

@@ -7,6 +7,7 @@
 //! | `k`, the name | tree id (8), page id of the root (8), number of entries (8) |
 //! | `d`, tree id (8, big-endian) | page id of the root (8): a dropped tree that is being freed |
 //! | `s`, a setting's name | the setting |
+//! | `w`, number (8, big-endian), piece (2, big-endian) | a piece of a write whose leaf can't be read (see [`stranded`](crate::stranded)) |
 //!
 //! Invariants:
 //! 1. A keyspace's number of entries is kept in memory and written here at each cut, under the apply lock: in a checkpoint it is
@@ -36,6 +37,7 @@ pub const KEYSPACE_NAME_MAX: usize = 255;
 
 const KEYSPACE: u8 = b'k';
 const DROPPED: u8 = b'd';
+const STRANDED: u8 = b'w';
 
 /// A keyspace as it is now and as older snapshots see it, shared by all handles on it.
 #[derive(Debug)]
@@ -211,7 +213,15 @@ impl KeyspaceState {
         let mut past = self.past.lock();
         let before = self.len.swap(len, Ordering::Relaxed);
         self.len_changed.store(true, Ordering::Relaxed);
-        past.lens.push_back((lsn, len.wrapping_sub(before) as i64));
+        let by = (lsn, len.wrapping_sub(before) as i64);
+        match past.lens.back() {
+            // What was stranded comes late.
+            Some((newest, _)) if *newest > lsn => {
+                let at = past.lens.partition_point(|(at, _)| *at <= lsn);
+                past.lens.insert(at, by);
+            }
+            _ => past.lens.push_back(by),
+        }
         past.lens.len() == 1
     }
 
@@ -293,12 +303,29 @@ pub(crate) fn dropped_entry(root: PageId) -> [u8; 8] {
     root.0.to_le_bytes()
 }
 
+/// The catalog's key of a piece of a write whose leaf can't be read.
+pub(crate) fn stranded_key(number: u64, piece: u16) -> [u8; 11] {
+    let mut out = [STRANDED; 11];
+    out[1..9].copy_from_slice(&number.to_be_bytes());
+    out[9..].copy_from_slice(&piece.to_be_bytes());
+    out
+}
+
+/// A piece of a write whose leaf can't be read.
+#[derive(Debug)]
+pub(crate) struct StrandedPiece {
+    pub(crate) number: u64,
+    pub(crate) piece: u16,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// An entry of the catalog.
 #[derive(Debug)]
 pub(crate) enum Entry {
     Keyspace(Arc<KeyspaceState>),
     Dropped(Tree),
     Setting,
+    Stranded(StrandedPiece),
 }
 
 /// Decodes an entry of the catalog.
@@ -328,6 +355,12 @@ pub(crate) fn decode(key: &[u8], value: &[u8], slots_max: u16) -> Result<Entry> 
             Ok(Entry::Dropped(tree))
         }
         Some((b's', _)) => Ok(Entry::Setting),
+        Some((&STRANDED, place)) => {
+            let (number, piece) = place.split_first_chunk().ok_or_else(|| bad("a number has 8 bytes"))?;
+            let piece: [u8; 2] = piece.try_into().map_err(|_| bad("the number of a piece has 2 bytes"))?;
+            let (number, piece) = (u64::from_be_bytes(*number), u16::from_be_bytes(piece));
+            Ok(Entry::Stranded(StrandedPiece { number, piece, bytes: value.to_vec() }))
+        }
         _ => Err(bad("unknown kind of entry")),
     }
 }

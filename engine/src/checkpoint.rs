@@ -96,7 +96,7 @@ impl Shared {
     /// Whether a checkpoint is due: the log is half full, or a tenth of the file waits to be freed.
     pub(crate) fn checkpoint_due(&self) -> bool {
         let Some(log) = self.log.as_ref().map(ashlar_wal::Wal::pressure) else { return false };
-        if log.used > log.limit / 2 || log.waiting > 0 || self.counters.owes_checkpoint() {
+        if log.used > log.limit / 2 || log.waiting > 0 || self.counters.owes_checkpoint() || self.postponed.owes_checkpoint() {
             return true;
         }
         let (waiting, total) = self.store().waiting_and_total();
@@ -189,6 +189,7 @@ impl Shared {
         let order = self.order.lock();
         let first_unapplied = || order.first().map_or_else(|| wal.cut_point().0, |p| p.flush_start);
         let replay_from = first_that_waits.unwrap_or_else(first_unapplied);
+        self.postponed.note_cut();
         let epoch = self.pool.turn();
         Ok(Cut { epoch, last_commit, replay_from, next_tree: applier.next_tree })
     }

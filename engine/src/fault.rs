@@ -82,6 +82,10 @@ pub enum Fault {
     WaitingNotReplayed,
     /// A number of entries is told without what waits.
     LenNotMerged,
+    /// A newer write goes into its tree while older ones of its key are stranded.
+    StrandedOvertaken,
+    /// What is stranded is in memory alone.
+    StrandedNotInCatalog,
     /// A thread named `dies` panics when its commit has taken its LSN. Not a mistake of the engine's: what may happen to it.
     DiesBeforeApply,
     /// The thread that merges what waits dies as soon as something does. Not a mistake either.

@@ -8,7 +8,9 @@ use crate::catalog::{self, CATALOG_TREE, Entry};
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::pages::{self, EnginePool};
+use crate::postponed::Table;
 use crate::recovery;
+use crate::stranded::Pieces;
 use ashlar_bufferpool::{Epoch, PageId};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,8 +24,13 @@ pub(crate) struct Held {
     pub(crate) lsn: u64,
     pub(crate) epoch: Epoch,
     pub(crate) pool: EnginePool,
-    keyspaces: BTreeMap<String, (Tree, u64)>,
+    /// Writes that are in it and not in its trees.
+    pub(crate) stranded: Table,
+    keyspaces: Keyspaces,
 }
+
+/// Trees and numbers of entries, by name.
+type Keyspaces = BTreeMap<String, (Tree, u64)>;
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,15 +50,15 @@ impl Held {
         let opened = shared.store().reopen(&superblock).and_then(|store| {
             let pool = recovery::pool_over(store, (POOL_BYTES / shared.pool.page_size()).max(64) as u32)?;
             let slots_max = shared.options.slots_max;
-            let keyspaces = match superblock.map_root {
+            let (keyspaces, stranded) = match superblock.map_root {
                 Some(_) => {
                     let catalog = Tree { id: CATALOG_TREE, root: PageId(superblock.catalog_root), slots_max };
                     read_catalog(&pool, catalog)?
                 }
                 // No checkpoint has been made: there was nothing.
-                None => BTreeMap::new(),
+                None => Default::default(),
             };
-            Ok(Held { lsn: superblock.last_commit, epoch, pool, keyspaces })
+            Ok(Held { lsn: superblock.last_commit, epoch, pool, stranded, keyspaces })
         });
         opened.inspect_err(|_| shared.store().release_checkpoint(epoch))
     }
@@ -67,20 +74,25 @@ impl Held {
     }
 }
 
-fn read_catalog(pool: &EnginePool, catalog: Tree) -> Result<BTreeMap<String, (Tree, u64)>> {
-    let mut keyspaces = BTreeMap::new();
+/// The keyspaces of a catalog, and the writes in it that are not in their trees.
+fn read_catalog(pool: &EnginePool, catalog: Tree) -> Result<(Keyspaces, Table)> {
+    let (mut keyspaces, mut pieces) = (Keyspaces::new(), Pieces::default());
     let mut leaf = LeafCopy::new();
     let mut at = Vec::new();
     loop {
         pages::read_leaf(pool, catalog, Seek::AtOrAfter(&at), &mut leaf)?;
         for index in 0..leaf.len() {
-            if let Entry::Keyspace(state) = catalog::decode(&leaf.key(index), leaf.value(index).1, catalog.slots_max)? {
-                keyspaces.insert(state.name.clone(), (state.tree()?, state.len.load(Relaxed)));
+            match catalog::decode(&leaf.key(index), leaf.value(index).1, catalog.slots_max)? {
+                Entry::Keyspace(state) => {
+                    keyspaces.insert(state.name.clone(), (state.tree()?, state.len.load(Relaxed)));
+                }
+                Entry::Stranded(piece) => pieces.add(piece),
+                Entry::Dropped(_) | Entry::Setting => {}
             }
         }
         match leaf.upper() {
             Some(upper) => at = upper.to_vec(),
-            None => return Ok(keyspaces),
+            None => return Ok((keyspaces, pieces.table()?)),
         }
     }
 }

@@ -71,6 +71,7 @@ mod snapshot;
 mod stats;
 #[doc(hidden)]
 pub mod store;
+mod stranded;
 mod stream;
 mod txn;
 mod value;

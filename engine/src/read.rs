@@ -4,7 +4,7 @@
 //! 1. A [`View`] has a slot from before its first read until it is dropped, so that nothing that it can see goes. A view that was
 //!    taken away for memory says so *after* each read, by which time it has read either what it should or nothing that counts.
 //! 2. Leaf and before-images are looked at under one latch of the leaf.
-//! 3. What waits to be merged into the trees is looked at before them, or under the latch of the leaf (see [`postponed`](crate::postponed)).
+//! 3. What waits to be merged into the trees, or is stranded, is looked at before them, or under the latch of the leaf (see [`postponed`](crate::postponed)).
 //! 4. A look-up of one key whose value stands in its leaf needs no view: before-images go only when their commits are visible to
 //!    all, so that what it finds is what some LSN between the watermark at its beginning and at its end says.
 
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::held::Held;
 use crate::pages::{self, EnginePool};
+use crate::postponed::lay_over;
 use crate::value::Value;
 use crate::value::cell;
 use crate::value::fetch::{self, Stored};
@@ -128,12 +129,17 @@ impl<H: Borrow<Shared>> View<H> {
         self.check()?;
         let found = match &self.of {
             Of::Trees(claim) => keyspace.tree_at(claim.lsn()).and_then(|tree| match self.merge_for_len(claim.lsn()) {
+                // What is stranded is not counted yet.
+                Ok(()) if self.shared().postponed.is_stranded_in(tree.id) => self.count(tree),
                 Ok(()) => Ok(keyspace.len_at(claim.lsn())),
                 // Nothing is merged any more.
                 Err(_) if self.shared().health.failed() => self.count(tree),
                 Err(e) => Err(e),
             }),
-            Of::Checkpoint(held) => held.keyspace(&keyspace.name).map(|(_, len)| len),
+            Of::Checkpoint(held) => match held.keyspace(&keyspace.name) {
+                Ok((tree, _)) if held.stranded.has(tree.id) => self.count(tree),
+                found => found.map(|(_, len)| len),
+            },
         };
         self.checked(found)
     }
@@ -208,8 +214,10 @@ impl<H: Borrow<Shared>> View<H> {
 
     /// What the view sees for `key` of what waits, and the LSN of that. `None`: what the tree says.
     fn postponed(&self, tree: Tree, key: &[u8], inline: &mut impl FnMut(&[u8]) -> Value) -> Option<(Option<Stored>, u64)> {
-        let Of::Trees(claim) = &self.of else { return None };
-        let found = self.shared().postponed.newest(tree.id, key, claim.lsn());
+        let found = match &self.of {
+            Of::Trees(claim) => self.shared().postponed.newest(tree.id, key, claim.lsn()),
+            Of::Checkpoint(held) => held.stranded.newest(tree.id, key, held.lsn),
+        };
         pause();
         found.map(|write| (write.value().map(|value| Stored::Inline(inline(value))), write.lsn))
     }
@@ -256,11 +264,11 @@ impl<H: Borrow<Shared>> View<H> {
                 let (lower, upper) = (copy.lower(), copy.upper());
                 before.retain(|(key, _)| **key >= *lower && upper.is_none_or(|upper| **key < *upper));
             }
-            if let Of::Trees(_) = &self.of {
-                let fences = (copy.lower(), copy.upper());
-                if !self.shared().options.fault.is(Fault::ScansMissWaiting) {
-                    newest = self.shared().postponed.lay_over(tree.id, fences, lsn, before);
-                }
+            let fences = (copy.lower(), copy.upper());
+            match &self.of {
+                Of::Trees(_) if self.shared().options.fault.is(Fault::ScansMissWaiting) => {}
+                Of::Trees(_) => newest = self.shared().postponed.lay_over(tree.id, fences, lsn, before),
+                Of::Checkpoint(held) => newest = lay_over([&held.stranded].into_iter(), tree.id, fences, lsn, before),
             }
         })?;
         Ok(newest.max(copy.lsn()))
@@ -331,7 +339,7 @@ pub(crate) fn newest_in_leaf<R>(
                 None => continue,
             },
         };
-        if shared.postponed.waits() {
+        if shared.postponed.holds_any() {
             let own = shared.visible.own() > watermark && !shared.health.failed();
             let newest = own.then(|| shared.postponed.newest(tree.id, key, u64::MAX)).flatten();
             if let Some(write) = newest.filter(|write| write.lsn > watermark) {

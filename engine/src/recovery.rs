@@ -6,8 +6,9 @@
 //! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)).
 //! 4. For writing: a superblock of our own is written, incarnation raised, before anything else.
 //! 5. What valid records beyond A name (blobs) is marked used before anything is allocated. The commits beyond A are applied, from C on,
-//!    in windows that fit memory, in key order ([`replay`]). A page that can't be read ends an open for writing with that page's error, and
-//!    nothing that a later open needs has been changed.
+//!    in windows that fit memory, in key order ([`replay`]). Writes of keys whose leaves can't be read are stranded
+//!    ([`strand`](crate::commit::strand)); any other page that can't be read ends the open with that page's error, and nothing that a later
+//!    open needs has been changed.
 //! 6. Open for business.
 //!
 //! Invariant: recovery interrupted at any point, any number of times, ends in the same state. Until its first checkpoint is durable
@@ -26,6 +27,7 @@ use crate::btree::{LeafCopy, Seek, Tree};
 use crate::catalog::{self, CATALOG_TREE, Entry, FIRST_TREE};
 use crate::checkpoint::{CheckpointState, log_limit, postponed_limit};
 use crate::commit::apply::{Applier, Names, new_tree};
+use crate::commit::strand::Stranded;
 use crate::commit::visibility::Visibility;
 use crate::commit::{Order, Waiting};
 use crate::database::Shared;
@@ -37,6 +39,7 @@ use crate::pages::{self, EnginePool};
 use crate::postponed::Postponed;
 use crate::store::superblock::{self, Chosen, Superblock, Superblocks};
 use crate::store::{Store, StoreParts};
+use crate::stranded::Pieces;
 use crate::versions::{self, Versions};
 use ashlar_bufferpool::{PageId, Pool, PoolError, PoolOptions};
 use ashlar_disk::fork_guard::Owner;
@@ -138,6 +141,9 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     };
     let (mut applier, names) = open_catalog(&pool, &superblock, &options)?;
     let names: Names = Mutex::new(names);
+    if !options.read_only {
+        applier.settle_all_stranded(&pool)?;
+    }
     let replayed = gathered.replay(&pool, &mut applier, &names, &scan)?;
     let versions = start_versions(&pool, &mut applier, &options);
     tracing::info!(path = %files.dir.display(), checkpoint = superblock.checkpoint, commits = replayed, "database opened");
@@ -310,6 +316,7 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
     let mut applier = Applier {
         applied: superblock.last_commit,
         waiting: Waiting::new(Arc::new(Postponed::new(0))),
+        stranded: Stranded::default(),
         catalog,
         trees: Default::default(),
         dropped: Default::default(),
@@ -320,7 +327,7 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
         pasts: Vec::new(),
         fault: options.fault,
     };
-    let mut names = catalog::Names::default();
+    let (mut names, mut pieces) = (catalog::Names::default(), Pieces::default());
     let mut leaf = LeafCopy::new();
     let mut seek_key: Option<Vec<u8>> = None;
     loop {
@@ -334,11 +341,14 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
                 }
                 Entry::Dropped(tree) => applier.dropped.push_back((tree, 0)),
                 Entry::Setting => {}
+                Entry::Stranded(piece) => pieces.add(piece),
             }
         }
         match leaf.upper() {
             Some(upper) => seek_key = Some(upper.to_vec()),
-            None => return Ok((applier, names)),
+            None => break,
         }
     }
+    applier.load_stranded(pieces)?;
+    Ok((applier, names))
 }

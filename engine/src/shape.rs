@@ -183,7 +183,7 @@ impl Walk<'_> {
                     shape.keyspaces.insert(state.name.clone(), tree);
                 }
                 Entry::Dropped(tree) => shape.dropped.add(&self.tree(pool, tree, &mut |_, _| {})?),
-                Entry::Setting => {}
+                Entry::Setting | Entry::Stranded(_) => {}
             }
         }
         Ok(shape)

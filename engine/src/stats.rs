@@ -77,6 +77,8 @@ pub struct Stats {
     pub postponed: u64,
     /// Bytes that they take, about.
     pub postponed_bytes: u64,
+    /// Writes that are kept beside their trees, since their pages can't be read.
+    pub stranded: u64,
     /// Bytes of large values that were read and are kept in memory.
     pub blob_cache_bytes: u64,
     /// Reads of large values that found them there.
@@ -118,6 +120,7 @@ impl Stats {
             version_bytes: shared.versions.bytes(),
             postponed: postponed as u64,
             postponed_bytes,
+            stranded: shared.postponed.stranded() as u64,
             blob_cache_bytes,
             blob_cache_hits,
             blob_cache_misses,

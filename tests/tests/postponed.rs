@@ -271,9 +271,10 @@ fn readers_beside_merges_see_every_commit_whole() {
     assert!(db.verify().unwrap().is_clean());
 }
 
-/// Where the page of a write can't be read when it is merged, no more is written; what was told can be read, and is in the log.
+/// Where neither the page of a write can be read when it is merged, nor that of the catalog which keeps such writes, no more is written; what
+/// was told can be read, and is in the log.
 #[test]
-fn a_page_that_cannot_be_read_ends_writing_and_nothing_else() {
+fn where_nothing_can_be_read_writing_ends_and_nothing_else() {
     let (sim, db, keyspace, mut model) = loaded(1 << 20);
     for i in (0..ENTRIES).step_by(50) {
         keyspace.get(key(i)).unwrap();
@@ -305,11 +306,13 @@ fn a_page_that_cannot_be_read_ends_writing_and_nothing_else() {
 /// commit may be in the log: nobody is told that it is not.
 #[test]
 fn a_commit_before_which_nothing_can_be_merged_has_an_unknown_outcome() {
-    let (sim, db, keyspace, mut model) = loaded(1 << 20);
+    let (sim, db, keyspace, mut model) = loaded(4 << 20);
     db.keyspace("other").unwrap();
-    for i in (0..ENTRIES).step_by(400) {
-        keyspace.insert(key(i), b"new").unwrap();
-        model.insert(key(i), b"new".to_vec());
+    // More than is kept beside trees whose pages can't be read.
+    for i in (0..ENTRIES).step_by(250) {
+        let value = vec![i as u8; 20_000];
+        keyspace.insert(key(i), &value).unwrap();
+        model.insert(key(i), value);
     }
     assert!(db.stats().postponed > 0);
     sim.set_faults(FaultRates::none().with(FaultKind::ReadError, FaultRates::OF));

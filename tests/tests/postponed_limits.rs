@@ -116,8 +116,9 @@ fn a_database_that_has_failed_knows_its_numbers_of_entries() {
         model.insert((i * 2 + 1).to_be_bytes().to_vec(), b"new".to_vec());
         keyspace.remove(key(i + 1)).unwrap();
         model.remove(&key(i + 1));
-        keyspace.insert((i * 2 + 3).to_be_bytes(), b"new, too").unwrap();
-        model.insert((i * 2 + 3).to_be_bytes().to_vec(), b"new, too".to_vec());
+        // More, together, than is kept beside trees whose pages can't be read.
+        keyspace.insert((i * 2 + 3).to_be_bytes(), [2; 20_000]).unwrap();
+        model.insert((i * 2 + 3).to_be_bytes().to_vec(), vec![2; 20_000]);
     }
     // Some are merged, but their window does not end.
     for _ in 0..10 {

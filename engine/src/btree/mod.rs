@@ -136,6 +136,14 @@ impl<'a> Lsns<'a> {
         }
     }
 
+    /// Those of these changes.
+    pub fn within(self, indices: std::ops::Range<usize>) -> Lsns<'a> {
+        match self {
+            Lsns::All(lsn) => Lsns::All(lsn),
+            Lsns::Each(lsns) => Lsns::Each(&lsns[indices]),
+        }
+    }
+
     /// Those of the changes from `index` on.
     pub fn starting_at(self, index: usize) -> Lsns<'a> {
         match self {

@@ -5,16 +5,18 @@
 //! 2. A record was validated and its room reserved before it got its LSN; what fails here fails the database (the caller's part).
 //! 3. Before a key changes, what it held goes to `versions`, under the leaf's latch.
 //! 4. Where something waits to be merged into the trees (see [`merge`](super::merge)), a record is not applied to them before that is done.
-//! 5. What a record replaces and stands elsewhere, overflow pages and a blob's runs, is retired after the tree has let go of it, and
+//! 5. Where a leaf can't be read, puts and removals of its keys are stranded ([`strand`](super::strand)); other operations fail.
+//! 6. What a record replaces and stands elsewhere, overflow pages and a blob's runs, is retired after the tree has let go of it, and
 //!    freed when no snapshot can see it. In replay, where there are no snapshots, it is freed at once.
 
 use super::merge::Waiting;
 use super::record::{self, Operation};
 use super::replaced::Replaced;
+use super::strand::{Stranded, is_unreadable};
 use crate::blob::BlobRef;
-use crate::btree::{Change, Lsns, Observer, Tree, TreeId, TreeOp};
+use crate::btree::{Change, Lsns, Observer, Tree, TreeError, TreeId, TreeOp};
 use crate::catalog::{self, CATALOG_TREE, KeyspaceState};
-use crate::error::{Corruption, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::fault::Fault;
 use crate::pages::{EnginePool, tree_error};
 use crate::value::cell;
@@ -40,6 +42,8 @@ pub(crate) struct Applier {
     /// LSN of the last applied commit. What of it and of those before is not in the trees yet, waits.
     pub(crate) applied: u64,
     pub(crate) waiting: Waiting,
+    /// Where the catalog has what is stranded.
+    pub(crate) stranded: Stranded,
     pub(crate) catalog: Tree,
     pub(crate) trees: BTreeMap<TreeId, Arc<KeyspaceState>>,
     /// Trees that have been dropped and are not yet freed, each with the LSN of the commit that dropped it; oldest first.
@@ -77,6 +81,13 @@ struct Recorder<'a> {
 
 /// A before-image: page, LSN, key, kind and bytes.
 type Late = (PageId, u64, Vec<u8>, Option<(u8, Vec<u8>)>);
+
+/// What changes have done beside the tree.
+#[derive(Default)]
+pub(super) struct Changed {
+    pub(super) replaced: Replaced,
+    pub(super) lens: Lens,
+}
 
 /// By how much commits have changed a number of entries, in the order in which that was met.
 pub(super) type Lens = SmallVec<[(u64, i64); 1]>;
@@ -206,30 +217,63 @@ impl Applier {
 
     /// Makes changes in the tree of a keyspace, in the order of their keys, and gives what they have replaced, and by how much the number of
     /// entries has changed. `lsns` are those of their commits, `newest` the newest of these or above; before-images are kept for those
-    /// above `told_above`.
+    /// above `told_above`. What can't be made because a leaf can't be read is stranded.
     pub(super) fn change(
         &mut self,
         pool: &EnginePool,
-        keyspace: &KeyspaceState,
+        keyspace: &Arc<KeyspaceState>,
         (lsns, newest, told_above): (Lsns<'_>, u64, u64),
         operations: &[Operation<'_>],
         hint: Option<PageId>,
     ) -> Result<(Replaced, Lens)> {
         let tree = keyspace.tree()?;
-        let inline_max = |key: &[u8]| crate::btree::limits(pool.page_size()).inline_value_max(key.len());
-        let mut cells: SmallVec<[_; 1]> = SmallVec::with_capacity(operations.len());
-        for (index, operation) in operations.iter().enumerate() {
-            let lsn = lsns.of(index);
-            cells.push(match operation {
-                Operation::Put { key, value, .. } if value.len() <= inline_max(key) => None,
-                Operation::Put { value, .. } => {
-                    Some((cell::OVERFLOW, cell::encode_overflow(&overflow::write(pool, tree.id, lsn, value)?)))
+        let mut why = self.settle_stranded_of(pool, keyspace, newest, operations)?;
+        let cells = cells_of(pool, tree.id, lsns, operations)?;
+        let mut changed = Changed::default();
+        let (mut from, mut hint) = (0, hint);
+        loop {
+            let to = self.first_stranded(tree.id, &operations[from..]).map_or(operations.len(), |at| from + at);
+            let (some, of_some) = (&operations[from..to], &cells[from..to]);
+            let commits = (lsns.within(from..to), newest, told_above);
+            let (made, outcome) = self.change_readable(pool, tree, commits, (some, of_some), hint.take(), &mut changed);
+            from += made;
+            match outcome {
+                Err(e) if !is_unreadable(&e) => return Err(tree_error(pool, tree.id, e)),
+                // It may have been about a neighbour of the last one's leaf, which is not needed; if not, it comes again.
+                _ if from == operations.len() => break,
+                Err(_) if made > 0 => continue,
+                outcome => {
+                    why = outcome.err().map(|e| tree_error(pool, tree.id, e)).or(why);
+                    let Some(why) = why.clone() else {
+                        return Err(Corruption::record(newest, "a change was neither made nor refused").into());
+                    };
+                    let key = operations[from].point().map(|(_, key)| key);
+                    let of_key = operations[from..].iter().take_while(|o| o.point().map(|(_, key)| key) == key).count();
+                    let range = from..from + of_key;
+                    self.strand(pool, (lsns.within(range.clone()), newest), &operations[range.clone()], why)?;
+                    // What was written beside the leaf for them.
+                    cells[range].iter().flatten().for_each(|(kind, bytes)| changed.replaced.note(Some((*kind, bytes))));
+                    from += of_key;
                 }
-                Operation::PutBlob { key, blob, .. } => Some(store_blob(pool, tree.id, lsn, blob, inline_max(key))?),
-                _ => None,
-            });
+            }
+            if from == operations.len() {
+                break;
+            }
         }
-        let changes = operations.iter().zip(&cells).filter_map(|(operation, cell)| {
+        Ok((changed.replaced, changed.lens))
+    }
+
+    /// Makes changes in a tree, and gives how many were made: those before the one that an error is about.
+    pub(super) fn change_readable(
+        &mut self,
+        pool: &EnginePool,
+        tree: Tree,
+        (lsns, newest, told_above): (Lsns<'_>, u64, u64),
+        (operations, cells): (&[Operation<'_>], &[Beside]),
+        hint: Option<PageId>,
+        changed: &mut Changed,
+    ) -> (usize, std::result::Result<(), TreeError<Error>>) {
+        let changes = operations.iter().zip(cells).filter_map(|(operation, cell)| {
             let (_, key) = operation.point()?;
             let change = match (operation, cell) {
                 (Operation::Delete { .. }, _) => Change::Delete,
@@ -240,9 +284,14 @@ impl Applier {
             Some(TreeOp { key, change })
         });
         let changes: SmallVec<[TreeOp<'_>; 1]> = changes.collect();
+        debug_assert_eq!(changes.len(), operations.len(), "operations on keys");
         let mut recorder = Recorder { lsns, told_above, ..self.recorder(newest, tree.id, &changes) };
-        tree.apply_from(pool, lsns, &changes, hint, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
-        Ok(recorder.finish())
+        let outcome = tree.apply_from(pool, lsns, &changes, hint, &mut recorder);
+        let made = recorder.next;
+        let (mut replaced, lens) = recorder.finish();
+        changed.replaced.append(&mut replaced);
+        changed.lens.extend(lens);
+        (made, outcome)
     }
 
     /// Commits have changed the number of entries of a keyspace, in this order.
@@ -294,6 +343,7 @@ impl Applier {
     fn delete_range(&mut self, pool: &EnginePool, lsn: u64, tree: TreeId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<()> {
         let Some(keyspace) = self.keyspace(tree) else { return Ok(()) };
         let tree = keyspace.tree()?;
+        self.settle_stranded_in(pool, &keyspace, lsn, (from, to))?;
         let mut recorder = self.recorder(lsn, tree.id, &[]);
         tree.remove_range(pool, lsn, from, to, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
         let (replaced, lens) = recorder.finish();
@@ -326,6 +376,7 @@ impl Applier {
         let tree = keyspace.tree()?;
         self.catalog_delete(pool, lsn, &catalog::keyspace_key(name))?;
         self.catalog_put(pool, lsn, &catalog::dropped_key(id), &catalog::dropped_entry(tree.root))?;
+        self.drop_stranded(pool, lsn, id)?;
         self.dropped.push_back((tree, lsn));
         let mut names = names.lock();
         // In this order: who finds it dropped finds its name gone, too.
@@ -349,6 +400,7 @@ impl Applier {
         let old = keyspace.tree()?;
         self.catalog_put(pool, lsn, &catalog::keyspace_key(name), &catalog::keyspace_entry(new, len))?;
         self.catalog_put(pool, lsn, &catalog::dropped_key(id), &catalog::dropped_entry(old.root))?;
+        self.drop_stranded(pool, lsn, id)?;
         self.dropped.push_back((old, lsn));
         if keyspace.exchange(new, len, lsn) {
             self.pasts.push(keyspace.clone());
@@ -383,6 +435,7 @@ impl Applier {
         replaced.retire(pool, 0, None)?;
         if freed {
             self.dropped.pop_front();
+            self.forget_stranded(tree.id);
             self.catalog_delete(pool, self.merged(), &catalog::dropped_key(tree.id))?;
         }
         Ok(self.has_droppable())
@@ -428,11 +481,11 @@ impl Applier {
         Ok(true)
     }
 
-    fn catalog_put(&mut self, pool: &EnginePool, lsn: u64, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn catalog_put(&mut self, pool: &EnginePool, lsn: u64, key: &[u8], value: &[u8]) -> Result<()> {
         self.catalog_change(pool, lsn, key, Change::Put { kind: cell::INLINE, bytes: value })
     }
 
-    fn catalog_delete(&mut self, pool: &EnginePool, lsn: u64, key: &[u8]) -> Result<()> {
+    pub(super) fn catalog_delete(&mut self, pool: &EnginePool, lsn: u64, key: &[u8]) -> Result<()> {
         self.catalog_change(pool, lsn, key, Change::Delete)
     }
 
@@ -440,6 +493,32 @@ impl Applier {
         let outcome = self.catalog.apply(pool, lsn, &[TreeOp { key, change }], &mut |_: &[u8], _: Option<(u8, &[u8])>| {});
         outcome.map_err(|e| tree_error(pool, CATALOG_TREE, e))
     }
+}
+
+/// What stands beside a leaf for a change, if anything does: the kind and the bytes of the cell that names it.
+pub(super) type Beside = Option<(u8, Vec<u8>)>;
+
+/// Writes what stands beside the leaf for each operation on a key of a tree.
+pub(super) fn cells_of(
+    pool: &EnginePool,
+    tree: TreeId,
+    lsns: Lsns<'_>,
+    operations: &[Operation<'_>],
+) -> Result<SmallVec<[Beside; 1]>> {
+    let inline_max = |key: &[u8]| crate::btree::limits(pool.page_size()).inline_value_max(key.len());
+    let mut cells: SmallVec<[Beside; 1]> = SmallVec::with_capacity(operations.len());
+    for (index, operation) in operations.iter().enumerate() {
+        let lsn = lsns.of(index);
+        cells.push(match operation {
+            Operation::Put { key, value, .. } if value.len() <= inline_max(key) => None,
+            Operation::Put { value, .. } => {
+                Some((cell::OVERFLOW, cell::encode_overflow(&overflow::write(pool, tree, lsn, value)?)))
+            }
+            Operation::PutBlob { key, blob, .. } => Some(store_blob(pool, tree, lsn, blob, inline_max(key))?),
+            _ => None,
+        });
+    }
+    Ok(cells)
 }
 
 /// An empty tree.

@@ -23,7 +23,7 @@ use crate::checkpoint::Holds;
 use crate::database::{Shared, pages_for};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
-use crate::options::{Background, Durability};
+use crate::options::Background;
 use crate::pages::{self, EnginePool};
 use crate::postponed::{self, Postponed, Table, Write};
 use crate::versions;
@@ -415,9 +415,9 @@ impl Shared {
     }
 
     /// Whether a commit of puts and removals of keys, of so many bytes, may wait, rather than its leaves be read.
-    pub(crate) fn may_postpone(&self, durability: Durability, bytes: usize) -> bool {
+    pub(crate) fn may_postpone(&self, bytes: usize) -> bool {
         let may_miss = self.pool.may_miss() || self.options.postpone_always;
-        durability == Durability::Eventual && may_miss && self.postponed.takes(bytes)
+        may_miss && self.postponed.takes(bytes)
     }
 
     /// Sees to it that what is applied so far is in the trees, and that little waits: for whoever will merge the rest under the apply lock.

@@ -24,6 +24,7 @@ mod merge;
 mod recent;
 pub(crate) mod record;
 mod replaced;
+pub(crate) mod strand;
 pub(crate) mod visibility;
 
 pub(crate) use merge::Waiting;
@@ -146,7 +147,7 @@ impl Shared {
                 None => self.order.lock(),
             };
             self.health.check()?;
-            if prepared.only_if_empty.is_some_and(|keyspace| keyspace.len.load(Ordering::Relaxed) > 0) {
+            if prepared.only_if_empty.is_some_and(|keyspace| self.may_hold_something(keyspace)) {
                 return Err(Refused::NotEmpty);
             }
             if order.is_any_gone(prepared.touches) {
@@ -194,6 +195,12 @@ impl Shared {
         if self.options.fault.is(Fault::DiesBeforeApply) && std::thread::current().name() == Some("dies") {
             panic!("a thread that dies between the LSN of its commit and applying it");
         }
+    }
+
+    /// Whether a keyspace has entries, or may have: what is stranded does not count, and may be an entry. Under the apply lock.
+    fn may_hold_something(&self, keyspace: &KeyspaceState) -> bool {
+        let may_be_stranded = || keyspace.tree().is_ok_and(|tree| self.postponed.is_stranded_in(tree.id));
+        keyspace.len.load(Ordering::Relaxed) > 0 || may_be_stranded()
     }
 
     /// Applies what has an LSN and is not applied, if its owner has died.

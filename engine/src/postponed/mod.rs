@@ -5,19 +5,22 @@
 //! (see [`merge`](crate::commit::merge)).
 //!
 //! ```text
-//!   reader ─▶ newest   what is applied now goes there
-//!             merging  being merged into the trees, in key order; else nothing
-//!             trees    what was applied before
+//!   reader ─▶ newest    what is applied now goes there
+//!             merging   being merged into the trees, in key order; else nothing
+//!             stranded  was to be put into the trees, but their leaves can't be read; else nothing
+//!             trees     what was applied before
 //! ```
 //!
 //! Invariants:
 //! 1. Once something waits, everything that is applied later waits, too: what waits are the last of all applied commits, each with all
 //!    that it writes. What `merging` holds is older than what `newest` holds.
-//! 2. The write of a key that counts at an LSN is the newest at it or before: in `newest`, else in `merging`, else as the tree and its
-//!    before-images say. They are looked at in this order, or under the latch of the leaf: a write leaves the tables when it is in its tree.
-//! 3. A write goes from `merging` when it is in its tree; of several of one key the oldest goes first, so that whoever looks finds the one
-//!    that counts, or none, and finds that in the tree.
-//! 4. Tables change under the apply lock alone. Readers find both with one look.
+//! 2. The write of a key that counts at an LSN is the newest at it or before: in `newest`, else in `merging`, else in `stranded`, else as
+//!    the tree and its before-images say. They are looked at in this order, or under the latch of the leaf: a write leaves the tables when
+//!    it is in its tree.
+//! 3. A write goes from `merging` when it is in its tree or in `stranded`, and from there when it is in its tree; of several of one key the
+//!    oldest goes first, so that whoever looks finds the one that counts, or none, and finds that further down.
+//! 4. While writes of a key are stranded, nothing newer of that key is in its tree (see [`strand`](crate::commit::strand)).
+//! 5. Tables change under the apply lock alone. Readers find all three with one look.
 
 mod table;
 
@@ -28,7 +31,7 @@ use crate::error::Result;
 use crate::value::cell;
 use crate::versions::Before;
 use arc_swap::ArcSwap;
-use ashlar_disk::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use ashlar_disk::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use ashlar_disk::sync::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,14 +45,23 @@ const LARGE: u64 = 4;
 /// How long somebody waits for less to wait before it looks again whether anybody is at it.
 const LESS_PAUSE: Duration = Duration::from_millis(20);
 
+/// Something waits to be merged.
+const WAITS: u8 = 1;
+
+/// Something is stranded.
+const STRANDED: u8 = 2;
+
 /// What readers use.
 #[derive(Debug)]
 pub(crate) struct Postponed {
     tables: ArcSwap<Tables>,
-    waits: AtomicBool,
-    /// Writes that are not in their trees, and bytes that they take, about.
+    /// [`WAITS`] and [`STRANDED`].
+    states: AtomicU8,
+    /// Writes that wait, and bytes that they take, about.
     writes: AtomicUsize,
     bytes: AtomicU64,
+    /// Writes have been stranded that no checkpoint holds: their records are replayed until one does.
+    owes_checkpoint: AtomicBool,
     /// So many bytes may wait before whoever commits waits for less; 0: nothing is postponed.
     limit: AtomicU64,
     /// The limit while somebody wants that hardly anything waits. It comes down with what is merged, so that others can go on meanwhile.
@@ -67,17 +79,26 @@ pub(crate) struct Postponed {
 struct Tables {
     newest: Arc<Table>,
     merging: Option<Arc<Table>>,
+    stranded: Arc<Table>,
+}
+
+impl Tables {
+    /// In the order in which they are looked at.
+    fn each(&self) -> impl Iterator<Item = &Table> {
+        [Some(&self.newest), self.merging.as_ref(), Some(&self.stranded)].into_iter().flatten().map(Arc::as_ref)
+    }
 }
 
 impl Postponed {
     /// Nothing waits; `limit` bytes may.
     pub(crate) fn new(limit: u64) -> Postponed {
-        let (tables, waits, writes, bytes, ceiling, draining, held) = Default::default();
+        let (tables, states, writes, bytes, owes_checkpoint, ceiling, draining, held) = Default::default();
         Postponed {
             tables,
-            waits,
+            states,
             writes,
             bytes,
+            owes_checkpoint,
             limit: AtomicU64::new(limit),
             ceiling,
             draining,
@@ -87,11 +108,25 @@ impl Postponed {
         }
     }
 
-    /// Whether something waits. Where a reader's LSN was taken before, what it must find is found.
+    /// Whether something waits to be merged.
     #[inline]
     pub(crate) fn waits(&self) -> bool {
-        // Acquire: who finds that nothing waits any more finds it all in the trees.
-        self.waits.load(Ordering::Acquire)
+        self.states.load(Ordering::Acquire) & WAITS != 0
+    }
+
+    /// Whether something is not in the trees. Where a reader's LSN was taken before, what it must find is found.
+    #[inline]
+    pub(crate) fn holds_any(&self) -> bool {
+        // Acquire: who finds that there is nothing any more finds it all in the trees.
+        self.states.load(Ordering::Acquire) != 0
+    }
+
+    fn set_state(&self, state: u8, on: bool) {
+        // Release: pairs with the Acquire in `holds_any`.
+        match on {
+            true => self.states.fetch_or(state, Ordering::Release),
+            false => self.states.fetch_and(!state, Ordering::Release),
+        };
     }
 
     /// Whether writes may wait at all.
@@ -148,38 +183,18 @@ impl Postponed {
         (self.writes.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 
-    /// The newest write of a key at `lsn` or before, if it waits.
+    /// The newest write of a key at `lsn` or before, if it is not in its tree.
     pub(crate) fn newest(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<Write> {
-        if !self.waits() {
+        if !self.holds_any() {
             return None;
         }
-        let tables = self.tables.load();
-        let in_newest = tables.newest.newest(tree, key, lsn);
-        in_newest.or_else(|| tables.merging.as_ref()?.newest(tree, key, lsn))
+        self.tables.load().each().find_map(|table| table.newest(tree, key, lsn))
     }
 
-    /// Lays what waits of the keys of a leaf, as of `lsn`, over `before`: the keys for which the leaf is not right, sorted, and what
-    /// they held. Under the latch of the leaf, whose keys go from `from` on and lie below `to`. Gives the LSN of the newest.
-    pub(crate) fn lay_over(&self, tree: TreeId, (from, to): (&[u8], Option<&[u8]>), lsn: u64, before: &mut Vec<Before>) -> u64 {
-        if !self.waits() {
-            return 0;
-        }
-        let tables = self.tables.load();
-        let (mut over, mut newest) = (Vec::<Before>::new(), 0);
-        for table in std::iter::once(&tables.newest).chain(&tables.merging) {
-            table.newest_of_range(tree, from, to, lsn, |write| {
-                newest = newest.max(write.lsn);
-                over.push((write.key().into(), write.value().map(|value| (cell::INLINE, value.into()))));
-            });
-        }
-        if !over.is_empty() {
-            over.append(before);
-            // Stably: of each key the first counts.
-            over.sort_by(|a, b| a.0.cmp(&b.0));
-            over.dedup_by(|later, first| later.0 == first.0);
-            *before = over;
-        }
-        newest
+    /// Lays what is not in the tree of the keys of a leaf, as of `lsn`, over `before`: the keys for which the leaf is not right, sorted, and
+    /// what they held. Under the latch of the leaf, whose keys go from `from` on and lie below `to`. Gives the LSN of the newest.
+    pub(crate) fn lay_over(&self, tree: TreeId, fences: (&[u8], Option<&[u8]>), lsn: u64, before: &mut Vec<Before>) -> u64 {
+        if self.holds_any() { lay_over(self.tables.load().each(), tree, fences, lsn, before) } else { 0 }
     }
 
     /// Adds the writes of the commit at `lsn`, the newest. Under the apply lock.
@@ -187,19 +202,22 @@ impl Postponed {
         let (writes, bytes) = self.tables.load().newest.add(lsn, record)?;
         self.writes.fetch_add(writes, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // Release: before the commit is told of as applied.
-        self.waits.store(true, Ordering::Release);
+        // Before the commit is told of as applied.
+        self.set_state(WAITS, true);
         Ok((writes, bytes))
     }
 
     /// What waits is to be merged; what comes later waits apart. Under the apply lock, while nothing is being merged.
     pub(crate) fn begin_merging(&self) -> Arc<Table> {
-        let table = self.tables.load().newest.clone();
-        self.tables.store(Arc::new(Tables { newest: Arc::default(), merging: Some(table.clone()) }));
+        let Tables { newest, stranded, .. } = &**self.tables.load();
+        let tables = Tables { newest: Arc::default(), merging: Some(newest.clone()), stranded: stranded.clone() };
+        let table = newest.clone();
+        self.tables.store(Arc::new(tables));
         table
     }
 
-    /// These are in the trees, and go: of one key the oldest stands first. What was counted for them were `bytes`. Under the apply lock.
+    /// These are in the trees, or stranded, and go: of one key the oldest stands first. What was counted for them were `bytes`. Under the
+    /// apply lock.
     pub(crate) fn merged(&self, writes: &[Write], bytes: u64) {
         if let Some(merging) = &self.tables.load().merging {
             merging.remove(writes);
@@ -216,12 +234,62 @@ impl Postponed {
         }
     }
 
-    /// All that was being merged is in the trees. Under the apply lock.
+    /// All that was being merged is in the trees, or stranded. Under the apply lock.
     pub(crate) fn end_merging(&self, waits: bool) {
-        let newest = self.tables.load().newest.clone();
-        self.tables.store(Arc::new(Tables { newest, merging: None }));
-        // Release: pairs with the Acquire in `waits`.
-        self.waits.store(waits, Ordering::Release);
+        let Tables { newest, stranded, .. } = &**self.tables.load();
+        self.tables.store(Arc::new(Tables { newest: newest.clone(), merging: None, stranded: stranded.clone() }));
+        self.set_state(WAITS, waits);
+    }
+
+    /// The write of this record, made by the commit at `lsn`, can't be put into its tree. Under the apply lock, before it goes from where it
+    /// was. Gives the bytes that it takes, about.
+    pub(crate) fn strand(&self, lsn: u64, record: &Arc<[u8]>) -> Result<u64> {
+        let (_, bytes) = self.tables.load().stranded.add(lsn, record)?;
+        self.set_state(STRANDED, true);
+        self.owes_checkpoint.store(true, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// What is stranded of a key, oldest first.
+    pub(crate) fn stranded_of(&self, tree: TreeId, key: &[u8]) -> Vec<Write> {
+        self.tables.load().stranded.all_of(tree, key)
+    }
+
+    /// Whether something of a tree is stranded.
+    pub(crate) fn is_stranded_in(&self, tree: TreeId) -> bool {
+        self.states.load(Ordering::Acquire) & STRANDED != 0 && self.tables.load().stranded.has(tree)
+    }
+
+    /// These are not stranded any more: they are in their tree, or nobody reads at them. Of one key the oldest stands first. Under the apply
+    /// lock.
+    pub(crate) fn unstrand(&self, writes: &[Write]) {
+        let stranded = &self.tables.load().stranded;
+        stranded.remove(writes);
+        self.set_state(STRANDED, !stranded.is_empty());
+    }
+
+    /// Nobody reads this tree any more: gives what was stranded of it. Under the apply lock.
+    pub(crate) fn forget_stranded(&self, tree: TreeId) -> Vec<Write> {
+        let all = self.tables.load().stranded.all_in(tree);
+        if !all.is_empty() {
+            self.unstrand(&all);
+        }
+        all
+    }
+
+    /// How many writes are stranded.
+    pub(crate) fn stranded(&self) -> usize {
+        self.tables.load().stranded.len()
+    }
+
+    /// Whether writes have been stranded that no checkpoint holds.
+    pub(crate) fn owes_checkpoint(&self) -> bool {
+        self.owes_checkpoint.load(Ordering::Relaxed)
+    }
+
+    /// A cut is made: what is stranded is part of it. Under the apply lock.
+    pub(crate) fn note_cut(&self) {
+        self.owes_checkpoint.store(false, Ordering::Relaxed);
     }
 
     /// Until what it gives is dropped, nothing begins to be merged, but what has to be at once.
@@ -234,6 +302,31 @@ impl Postponed {
     pub(crate) fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire) > 0
     }
+}
+
+/// See [`Postponed::lay_over`]: the tables in the order in which they are looked at.
+pub(crate) fn lay_over<'a>(
+    tables: impl Iterator<Item = &'a Table>,
+    tree: TreeId,
+    (from, to): (&[u8], Option<&[u8]>),
+    lsn: u64,
+    before: &mut Vec<Before>,
+) -> u64 {
+    let (mut over, mut newest) = (Vec::<Before>::new(), 0);
+    for table in tables {
+        table.newest_of_range(tree, from, to, lsn, |write| {
+            newest = newest.max(write.lsn);
+            over.push((write.key().into(), write.value().map(|value| (cell::INLINE, value.into()))));
+        });
+    }
+    if !over.is_empty() {
+        over.append(before);
+        // Stably: of each key the first counts.
+        over.sort_by(|a, b| a.0.cmp(&b.0));
+        over.dedup_by(|later, first| later.0 == first.0);
+        *before = over;
+    }
+    newest
 }
 
 /// See [`Postponed::drain`].

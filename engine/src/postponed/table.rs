@@ -51,6 +51,11 @@ impl Write {
         self.key.of(&self.record)
     }
 
+    /// Bytes that it takes, about, where its record has no other.
+    pub(crate) fn size(&self) -> u64 {
+        self.record.len() as u64 + OVERHEAD
+    }
+
     /// What the key holds from then on; `None`: nothing.
     pub(crate) fn value(&self) -> Option<&[u8]> {
         self.value.map(|value| value.of(&self.record))
@@ -134,7 +139,7 @@ impl std::fmt::Debug for Table {
 
 impl Table {
     /// Adds the writes of a commit, all of them puts and removals of keys. Gives their number, and bytes that they take, about.
-    pub(super) fn add(&self, lsn: u64, record: &Arc<[u8]>) -> Result<(usize, u64)> {
+    pub(crate) fn add(&self, lsn: u64, record: &Arc<[u8]>) -> Result<(usize, u64)> {
         debug_assert!(record.len() <= RECORD_MAX);
         let part = |bytes: &[u8]| Part::new(bytes, record);
         let mut writes = 0;
@@ -152,7 +157,7 @@ impl Table {
     }
 
     /// The newest write of a key at `lsn` or before.
-    pub(super) fn newest(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<Write> {
+    pub(crate) fn newest(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<Write> {
         let place: &dyn Place = &(tree, key, lsn);
         let found = self.writes.lower_bound(Bound::Included(place))?;
         let write = found.value();
@@ -180,6 +185,40 @@ impl Table {
         for write in writes {
             self.writes.remove(write);
         }
+    }
+
+    /// All writes of a key, oldest first.
+    pub(super) fn all_of(&self, tree: TreeId, key: &[u8]) -> Vec<Write> {
+        let (newest, oldest): (&dyn Place, &dyn Place) = (&(tree, key, u64::MAX), &(tree, key, 0));
+        let found = self.writes.range::<dyn Place, _>((Bound::Included(newest), Bound::Included(oldest)));
+        let mut out: Vec<Write> = found.map(|found| found.value().clone()).collect();
+        out.reverse();
+        out
+    }
+
+    /// All writes of a tree: in key order, of one key the oldest first.
+    pub(super) fn all_in(&self, tree: TreeId) -> Vec<Write> {
+        let mut out: Vec<Write> = self.of_tree(tree).map(|found| found.value().clone()).collect();
+        out.sort_by(|a, b| (a.key(), a.lsn).cmp(&(b.key(), b.lsn)));
+        out
+    }
+
+    /// Whether there is a write of a tree.
+    pub(crate) fn has(&self, tree: TreeId) -> bool {
+        self.of_tree(tree).next().is_some()
+    }
+
+    fn of_tree(&self, tree: TreeId) -> impl Iterator<Item = crossbeam_skiplist::set::Entry<'_, Write>> {
+        let first = self.writes.lower_bound::<dyn Place>(Bound::Included(&(tree, &[][..], u64::MAX)));
+        std::iter::successors(first, |found| found.next()).take_while(move |found| found.value().tree == tree)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.writes.len()
     }
 
     /// The writes of the first `keys` keys: in key order, of one key the oldest first.

@@ -17,6 +17,7 @@ use crate::bulk::Placed;
 use crate::commit::record::{self, Operation};
 use crate::error::Result;
 use crate::recovery::{log_start, wal_options};
+use crate::stranded::StrandedWrite;
 use ashlar_bufferpool::{BlockPtr, PageId};
 use ashlar_disk::{Fs, IoMode};
 use ashlar_wal::{LogStart, Lsn, Piece, SurveyOptions};
@@ -303,6 +304,12 @@ impl Logged {
         };
         self.whole.push((moment, whole));
         Ok(())
+    }
+
+    /// Adds a write that the catalog has.
+    pub(super) fn add_stranded(&mut self, write: &StrandedWrite) -> Result<()> {
+        let moment = Moment { lsn: write.lsn, ..Moment::default() };
+        record::read(&write.record, write.lsn)?.iter().try_for_each(|operation| self.add_point(moment, operation))
     }
 
     fn add_point(&mut self, moment: Moment, operation: &Operation<'_>) -> Result<()> {

@@ -43,6 +43,7 @@ use crate::catalog::{CATALOG_TREE, FIRST_TREE};
 use crate::error::{Error, Result};
 use crate::options::{Create, Options};
 use crate::recovery::{DATA, LOCK, file_system, wal_dir};
+use crate::stranded::Pieces;
 use ashlar_disk::rescue::RescueReader;
 use ashlar_disk::{Access, BlockSize, Fs, IoMode, Lock, LockMode, OpenHow};
 use find::{Admit, Found};
@@ -252,11 +253,12 @@ impl Run<'_, '_> {
 
     /// Steps 4 and 5.
     fn build(&mut self, gathered: Gathered, db: crate::Database) -> Result<()> {
-        let Gathered { mut found, logged, places, over_checkpoint } = gathered;
+        let Gathered { mut found, mut logged, places, over_checkpoint } = gathered;
         self.doubts(&logged, over_checkpoint);
         let leaves = std::mem::replace(&mut found.leaves, self.scratch.sorter("none"));
         let mut leaves = leaves.sorted()?;
-        let names = self.names(&mut leaves, &logged, over_checkpoint)?;
+        let mut names = self.names(&mut leaves, &logged, over_checkpoint)?;
+        self.stranded(std::mem::take(&mut names.stranded), &mut logged)?;
         let mut points = logged.points.sorted()?;
         let mut writer = Writer::new(db, |name| names.has(name))?;
         let mut rebuild = Rebuild {
@@ -287,6 +289,20 @@ impl Run<'_, '_> {
         self.suspects(&found, &names, over_checkpoint);
         self.blocks.tell(&mut self.teller);
         writer.finish()
+    }
+
+    /// Writes that the catalog has beside their trees: as if the log had them, before all that it has beyond the checkpoint.
+    fn stranded(&mut self, pieces: Pieces, logged: &mut Logged) -> Result<()> {
+        for write in pieces.writes() {
+            match write {
+                Ok(write) => logged.add_stranded(&write)?,
+                Err(e) => {
+                    let finding = Finding::new(FindingKind::Value, e.to_string());
+                    self.teller.find(Finding { tree: Some(CATALOG_TREE.0), ..finding });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The catalog, from its leaves, and what the log says on top.

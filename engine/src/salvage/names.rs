@@ -7,6 +7,7 @@ use super::leaf::Age;
 use super::log::{Moment, Whole};
 use crate::btree::LonePage;
 use crate::catalog::{self, Entry};
+use crate::stranded::Pieces;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,6 +31,8 @@ pub(super) struct Names {
     made: BTreeSet<u64>,
     /// The stretches of the catalog that leaves cover, and how old those are.
     covered: Vec<(Vec<u8>, Option<Vec<u8>>, Age)>,
+    /// Writes that are not in their trees.
+    pub(super) stranded: Pieces,
     /// Something of the catalog is missing.
     pub(super) is_incomplete: bool,
     /// Entries that don't decode, or that name what can't be a name.
@@ -82,6 +85,7 @@ impl Names {
                     self.listed_dropped.insert(tree.id.0);
                 }
                 Ok(Entry::Setting) => {}
+                Ok(Entry::Stranded(piece)) => self.stranded.add(piece),
                 Err(e) => self.faults.push(e.to_string()),
             }
         }

@@ -100,7 +100,7 @@ impl Transaction {
         let changed: Vec<&Space> = self.writes.spaces.iter().filter(|space| space.is_changed() && !space.dropped).collect();
         let writes: Vec<(TreeId, WriteRef<'_>)> = changed.iter().flat_map(|space| writes_of(space)).collect();
         let (mut blobs, references) = batch::write_blobs(shared, writes.iter().map(|(_, write)| *write))?;
-        let may_wait = shared.may_postpone(durability, self.writes.bytes as usize)
+        let may_wait = shared.may_postpone(self.writes.bytes as usize)
             && references.iter().all(Option::is_none)
             && self.writes.wholes.is_empty();
         let brought = self.bring_in(shared, &changed, may_wait)?;

@@ -49,6 +49,8 @@ pub struct Report {
     pub entries: u64,
     /// Whether damage hides pages of trees, and with them entries: how many there are is then not known.
     pub entries_hidden: bool,
+    /// Writes that are kept beside their trees, since their pages could not be read. They are not among the entries.
+    pub stranded: u64,
     /// Commits in the log from the start of replay on.
     pub log_records: u64,
     /// Pages and runs that only commits in the log name: large values and bulk loads since the checkpoint.
@@ -101,6 +103,9 @@ impl std::fmt::Display for Report {
                 write!(f, "{} tree pages with {at_least}{} entries, ", self.tree_pages, self.entries)?;
                 write!(f, "{} overflow pages, {} blob runs, ", self.overflow_pages, self.blob_runs)?;
                 write!(f, "{} page-map nodes, ", self.map_nodes)?;
+                if self.stranded > 0 {
+                    write!(f, "{} writes that wait for pages that can't be read, ", self.stranded)?;
+                }
             }
         }
         write!(f, "{} commits in the log: ", self.log_records)?;

@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::pages::{self, EnginePool};
 use crate::store::page_header::{self, PageKind};
 use crate::store::{Store, page_map};
+use crate::stranded::Pieces;
 use crate::value::cell;
 use ashlar_bufferpool::{BlockPtr, LoadError, Located, PageId, PageStore};
 use ashlar_disk::AlignedBuf;
@@ -19,7 +20,7 @@ impl Walk<'_> {
     /// Walks the catalog and every tree that it names.
     pub(super) fn trees(&mut self, pool: &EnginePool, catalog_root: PageId, slots_max: u16) -> Result<()> {
         let catalog = Tree { id: CATALOG_TREE, root: catalog_root, slots_max };
-        let mut entries = Vec::new();
+        let (mut entries, mut stranded) = (Vec::new(), Pieces::default());
         let (_, whole) =
             self.tree(pool, catalog, "the catalog", &mut |key, value| entries.push((key.to_vec(), value.to_vec())))?;
         self.report.entries_hidden = !whole;
@@ -41,10 +42,17 @@ impl Walk<'_> {
                     self.tree(pool, tree, &format!("dropped tree {}", tree.id.0), &mut |_, _| {})?;
                 }
                 Ok(Entry::Setting) => {}
+                Ok(Entry::Stranded(piece)) => stranded.add(piece),
                 Err(e) => {
                     self.report.entries_hidden = true;
                     self.found_page(pool.store(), catalog_root, "page", Some("the catalog"), &e.to_string());
                 }
+            }
+        }
+        for write in stranded.writes() {
+            match write {
+                Ok(_) => self.report.stranded += 1,
+                Err(e) => self.found_page(pool.store(), catalog_root, "page", Some("the catalog"), &e.to_string()),
             }
         }
         Ok(())
