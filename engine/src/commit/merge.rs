@@ -15,7 +15,8 @@
 //!
 //! Lock order: checkpoint > merging > apply.
 
-use super::apply::{Applier, Lens};
+use super::apply::Applier;
+use super::change::Lens;
 use super::record::Operation;
 use super::{FailOnPanic, Pending};
 use crate::btree::{Ahead, Lsns, Tree, TreeId};

@@ -20,6 +20,7 @@
 //! 3. A commit leaves the list when it is applied and every live transaction that may write reads at its LSN or above.
 
 pub(crate) mod apply;
+mod change;
 mod merge;
 mod recent;
 pub(crate) mod record;

@@ -11,7 +11,8 @@
 //! 3. The catalog has the newest of each key. Older ones stay in memory while somebody may read at them.
 //! 4. What is stranded takes [`STRANDED_MAX`] bytes at most: beyond, the database fails, as it does where anything else can't be applied.
 
-use super::apply::{Applier, Changed, cells_of};
+use super::apply::Applier;
+use super::change::{Changed, cells_of};
 use super::record::{self, Operation};
 use crate::btree::{Lsns, TreeError, TreeId};
 use crate::catalog::{self, KeyspaceState};
