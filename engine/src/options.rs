@@ -261,17 +261,17 @@ impl Options {
         self
     }
 
-    /// Bytes of `Eventual` writes that may wait in memory, beside the cache, to be merged into the trees many at a time, where the pages that
-    /// they change are not in memory: such a write does not wait for a read then. It is found by every read at once; but where its page
-    /// can't be read when it is merged, the database takes no writes from then on, instead of the write being refused. The write is in the
-    /// log by then: if the page can never be read again, the database can't be opened for writing either, and is to be salvaged. Default: a quarter
-    /// of the cache, but 32 MiB at most, and an eighth of the log's limit. 0: every write reads its page before it is committed.
+    /// Bytes of writes that may wait in memory, beside the cache, to be merged into the trees many at a time, where the pages that
+    /// they change are not in memory: such a write does not wait for a read then. It is found by every read at once; where its page can't be
+    /// read when it is merged, it is kept beside its tree until the page can be read again ([`Stats::stranded`](crate::Stats::stranded)), instead
+    /// of being refused. Default: a quarter of the cache, but 32 MiB at most, and an eighth of the log's limit. 0: every write reads its page
+    /// before it is committed.
     pub fn postponed_limit(mut self, bytes: u64) -> Options {
         self.postponed_limit = Some(bytes);
         self
     }
 
-    /// Whether `Eventual` writes wait to be merged into the trees wherever their pages are: for tests. Default: where these are not in memory.
+    /// Whether writes wait to be merged into the trees wherever their pages are: for tests. Default: where these are not in memory.
     #[doc(hidden)]
     pub fn postpone_always(mut self, always: bool) -> Options {
         self.postpone_always = always;

@@ -349,6 +349,10 @@ pub(crate) fn newest_in_leaf<R>(
             if let Some(write) = shared.postponed.newest(tree.id, key, watermark) {
                 return Ok(use_cell(write.value().map(|value| (cell::INLINE, value))));
             }
+            // Before the leaf: by its time the watermark may have passed what it should have met.
+            if shared.postponed.stranded_above(tree.id, key, watermark).is_some_and(|lsn| lsn <= shared.visible.watermark()) {
+                continue;
+            }
             pause();
         }
         let found = pages::find(&shared.pool, tree, key, |found| {

@@ -10,7 +10,7 @@ mod data;
 #[path = "format/log.rs"]
 mod log;
 
-use ashlardb::{Background, Database, Keyspace, Options};
+use ashlardb::{Background, Database, Error, Keyspace, Options};
 use data::{Count, Data, Entries};
 use log::{Log, Trees};
 use rand::{RngExt, SeedableRng};
@@ -32,6 +32,8 @@ struct Met {
     empty_flushes: usize,
     codes: [u64; 9],
     dropped_trees: u64,
+    stranded: u64,
+    stranded_pieces: u64,
     clean: bool,
 }
 
@@ -60,7 +62,7 @@ fn read(dir: &Path) -> (Model, Met) {
 }
 
 fn read_catalog(data: &mut Data, met: &mut Met) -> Trees {
-    let mut trees = Trees::new();
+    let (mut trees, mut stranded) = (Trees::new(), BTreeMap::<[u8; 8], Vec<u8>>::new());
     if data.superblock.map_height == 0 {
         return trees;
     }
@@ -82,8 +84,22 @@ fn read_catalog(data: &mut Data, met: &mut Met) -> Trees {
                 }
                 met.dropped_trees += 1;
             }
+            b'w' => {
+                let (number, piece) = entry.key[1..].split_at(8);
+                // In the order of their keys, so in that of their numbers.
+                let so_far = stranded.entry(number.try_into().unwrap()).or_default();
+                assert_eq!(u64::from(u16::from_be_bytes(piece.try_into().unwrap())) == 0, so_far.is_empty());
+                so_far.extend(cell);
+                met.stranded_pieces += 1;
+            }
             other => unreachable!("catalog entry {other}"),
         }
+    }
+    for bytes in stranded.into_values() {
+        assert_eq!(bytes::u32_at(&bytes, 0), bytes::crc32c(&bytes[4..]));
+        assert!(bytes::u64_at(&bytes, 4) <= data.superblock.a);
+        log::apply(&bytes[12..], &mut trees, data, &mut [0; 9]);
+        met.stranded += 1;
     }
     trees
 }
@@ -166,7 +182,7 @@ impl Writer<'_> {
         let mut entries: Vec<(Vec<u8>, Vec<u8>)> = (0..count).map(|i| (i.to_be_bytes().to_vec(), vec![i as u8; 100])).collect();
         entries[7].1 = vec![1; 40_000];
         entries[9].1 = vec![2; 15_000];
-        let loaded: Result<u64, ashlardb::Error> = keyspace.bulk_load(entries.iter().map(|(k, v)| Ok((k, v))));
+        let loaded: Result<u64, Error> = keyspace.bulk_load(entries.iter().map(|(k, v)| Ok((k, v))));
         assert_eq!(loaded.unwrap(), u64::from(count));
         self.entries(name).extend(entries);
     }
@@ -297,4 +313,59 @@ fn a_closed_database_is_all_checkpoint_and_its_log_is_in_another_directory() {
     assert_eq!(met.codes, [0; 9], "nothing lies beyond A");
     assert!(met.clean && met.empty_flushes == 0, "and nothing at all beyond C");
     assert!(dir.path().join("log/000000000000.wal").exists() || met.records == 0);
+}
+
+/// Writes that were made while a leaf could not be read, which is whole again by the time that somebody looks.
+#[test]
+fn stranded_writes_stand_in_the_catalog() {
+    let dir = directory();
+    let path = dir.path().join("db");
+    let mut model = Model::new();
+    let options = || options(4096, 4096).postpone_always(true);
+    let db = options().open(&path).unwrap();
+    let mut w = Writer { db: &db, model: &mut model, rng: ChaCha8Rng::seed_from_u64(6) };
+    w.churn("a", 60);
+    w.bulk_load("loaded", 500);
+    db.close().unwrap();
+    let leaf = leaf_with(&path.join("data"), &[250; 100]);
+    flip(&path.join("data"), leaf);
+    let db = options().open(&path).unwrap();
+    let loaded = db.keyspace("loaded").unwrap();
+    let lost: Vec<u32> = (0..500).filter(|i: &u32| loaded.get(i.to_be_bytes()).is_err()).collect();
+    assert!(lost.contains(&250) && lost.len() > 10);
+    let mut w = Writer { db: &db, model: &mut model, rng: ChaCha8Rng::seed_from_u64(7) };
+    for (nth, &i) in lost[..6].iter().enumerate() {
+        // Some need several pieces.
+        let value = w.value(nth * 2500);
+        w.put("loaded", &i.to_be_bytes(), value);
+    }
+    db.keyspace("loaded").unwrap().remove(lost[8].to_be_bytes()).unwrap();
+    w.entries("loaded").remove(&lost[8].to_be_bytes().to_vec());
+    db.checkpoint().unwrap();
+    w.put("loaded", &lost[1].to_be_bytes(), b"in the log".to_vec());
+    db.flush().unwrap();
+    assert_eq!(db.stats().stranded, 7);
+    drop((loaded, db));
+    flip(&path.join("data"), leaf);
+    let (found, met) = read(&path);
+    assert!(found == model, "{:?} against {:?}", sizes(&found), sizes(&model));
+    assert!(met.stranded == 7 && met.stranded_pieces > 10, "{met:?}");
+}
+
+/// Where the one page image begins that holds these bytes.
+fn leaf_with(data: &Path, bytes: &[u8]) -> u64 {
+    let data = std::fs::read(data).unwrap();
+    let found: Vec<usize> = (0..data.len() - bytes.len()).filter(|&at| data[at..].starts_with(bytes)).collect();
+    let [one] = found[..] else { unreachable!("{} of them", found.len()) };
+    (one / 4096 * 4096) as u64
+}
+
+/// Flips one bit behind the header of the page image that begins there.
+fn flip(data: &Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(data).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at + 60).unwrap();
+    file.write_all_at(&[byte[0] ^ 8], at + 60).unwrap();
+    file.sync_all().unwrap();
 }

@@ -1,12 +1,13 @@
-//! Random model of writes that wait in memory and are merged into the tree later. No engine code: the protocol itself is under test, and
-//! each mistake in it that once looked right must be caught.
+//! Random model of writes that wait in memory and are merged into the tree later, and of those that are stranded because their leaf can't
+//! be read then. No engine code: the protocol itself is under test, and each mistake in it that once looked right must be caught.
 //!
 //! What is one step here is atomic in the engine, or made under a leaf's latch: readers, the holder of the apply lock (who applies,
 //! merges, prunes, moves keys between leaves and cuts), a committer, the log and the checkpoint take theirs in any order.
 //!
 //! Checked: a view finds the history's state at its LSN, key by key, by leaves and in number; a look-up without a view what some LSN
 //! between the watermark at its beginning and at its end says, and nothing older than what had been told before; a transaction ends
-//! only when all that it has met is visible; a checkpoint is the state at its LSN, and with the log behind it everything durable.
+//! only when all that it has met is visible; a checkpoint is the state at its LSN, and with the log behind it everything durable. What has
+//! to read a leaf that can't be read ends as an error, but no look-up of a key of which something is stranded that it may see.
 
 #[path = "model_postponed/holder.rs"]
 mod holder;
@@ -16,6 +17,8 @@ mod log;
 mod mistakes;
 #[path = "model_postponed/plain.rs"]
 mod plain;
+#[path = "model_postponed/stranded.rs"]
+mod stranded;
 #[path = "model_postponed/view.rs"]
 mod view;
 
@@ -41,6 +44,9 @@ const STEPS: usize = 1000;
 /// In so many whatever has begun comes to its end.
 const STEPS_TO_END: usize = 20_000;
 
+/// What is stranded, in its table.
+const STRANDED: usize = 0;
+
 /// What became of a key: a value, or none.
 type Table = BTreeMap<(Key, Lsn), Option<Lsn>>;
 
@@ -64,6 +70,7 @@ struct Leaf {
     before: Vec<Before>,
     /// How many hold its latch.
     shared: u32,
+    unreadable: bool,
 }
 
 impl Leaf {
@@ -97,7 +104,7 @@ struct Commit {
 /// What the holder of the apply lock does next.
 #[derive(Clone, Debug)]
 enum Do {
-    /// A version goes to its leaf, with a before-image or without.
+    /// A version goes to its leaf, with a before-image or without. If the leaf can't be read, it is stranded.
     Write {
         key: Key,
         lsn: Lsn,
@@ -130,6 +137,27 @@ enum Do {
     /// A version that was merged goes from `merging`.
     RemoveEntry(Key, Lsn),
     DropMerging,
+    /// A version goes to `stranded`.
+    Strand {
+        key: Key,
+        lsn: Lsn,
+        value: Option<Lsn>,
+    },
+    /// What is stranded of a key is to go to its leaf.
+    TryAgain(Key),
+    /// A version that was stranded goes to its leaf.
+    Late {
+        key: Key,
+        lsn: Lsn,
+        value: Option<Lsn>,
+        image: bool,
+    },
+    /// The number of entries as of `lsn`, by what was stranded.
+    LateLen(Lsn),
+    /// A version goes from `stranded`.
+    Leave(Key, Lsn),
+    /// What is stranded goes where nobody can see it.
+    LeaveSuperseded,
     MergeAll,
     Directly(Lsn),
     Horizon,
@@ -156,6 +184,8 @@ struct Slot {
 #[derive(Clone, Debug)]
 struct Checkpoint {
     leaves: BTreeMap<Key, Leaf>,
+    /// Of each key the newest version.
+    stranded: Table,
     len: i64,
     /// It has everything up to here.
     lsn: Lsn,
@@ -166,9 +196,10 @@ struct Checkpoint {
 struct Model {
     rng: ChaCha8Rng,
     mistake: Mistake,
-    /// How often each actor has its turn, and how often a leaf is in memory.
+    /// How often each actor has its turn, and how often a leaf is in memory, or becomes unreadable or readable.
     weights: [u32; 5],
     in_memory: f64,
+    spoils: f64,
     // The log, and what it should come to.
     commits: Vec<Commit>,
     states: Vec<State>,
@@ -178,6 +209,7 @@ struct Model {
     cut: Option<Checkpoint>,
     // In memory.
     leaves: BTreeMap<Key, Leaf>,
+    /// The first has what is stranded.
     tables: Vec<Table>,
     pair: Pair,
     /// The window's last LSN, and the key from which on it is not merged.
@@ -191,9 +223,12 @@ struct Model {
     told: Lsn,
     telling: Option<Lsn>,
     len: i64,
+    /// By how much commits have changed it, by LSN.
     lens: Vec<(Lsn, i64)>,
     /// By how much the commit or window under way changes the number of entries.
     deltas: BTreeMap<Lsn, i64>,
+    /// And by how much what was stranded does.
+    late: BTreeMap<Lsn, i64>,
     slots: Vec<Option<Slot>>,
     horizon: Lsn,
     looked: Lsn,
@@ -211,6 +246,7 @@ impl Model {
         let leaves = BTreeMap::from([(0, Leaf::default()), (KEYS / 2, Leaf::default())]);
         Model {
             in_memory: [0.2, 0.6, 0.95][rng.random_range(0..3)],
+            spoils: [0.0, 0.02, 0.02, 0.1][rng.random_range(0..4)],
             rng,
             mistake,
             weights,
@@ -218,11 +254,11 @@ impl Model {
             states: vec![State::new()],
             durable: 0,
             flushing: None,
-            checkpoint: Checkpoint { leaves: leaves.clone(), len: 0, lsn: 0, replay_from: 1 },
+            checkpoint: Checkpoint { leaves: leaves.clone(), stranded: Table::new(), len: 0, lsn: 0, replay_from: 1 },
             cut: None,
             leaves,
-            tables: vec![Table::new()],
-            pair: Pair { newest: 0, merging: None },
+            tables: vec![Table::new(), Table::new()],
+            pair: Pair { newest: 1, merging: None },
             window: None,
             window_lsns: BTreeSet::new(),
             applied: 0,
@@ -234,6 +270,7 @@ impl Model {
             len: 0,
             lens: Vec::new(),
             deltas: BTreeMap::new(),
+            late: BTreeMap::new(),
             slots: vec![None; READERS],
             horizon: 0,
             looked: 0,
@@ -358,6 +395,9 @@ impl Model {
             3 if self.rng.random_bool(0.2) => self.write_superblock(),
             3 => self.flush(),
             _ => self.tell(),
+        }
+        if self.spoils > 0.0 && self.rng.random_bool(self.spoils) {
+            self.spoil();
         }
         if self.rng.random_bool(0.001) { self.crash() } else { Ok(()) }
     }

@@ -186,13 +186,16 @@ impl Applier {
         cells[made..].iter().flatten().for_each(|(kind, bytes)| changed.replaced.note(Some((*kind, bytes))));
         self.change_len(keyspace, &changed.lens);
         changed.replaced.retire(pool, newest, self.versions.as_mut())?;
-        if why.is_none() {
-            if let Some(place) = self.stranded.places.remove(&(tree.id, key.into())) {
-                self.forget_place(pool, newest, place)?;
-            }
-            self.stranded.bytes -= writes.iter().map(Write::size).sum::<u64>();
-            self.waiting.postponed().unstrand(&writes);
+        if why.is_none()
+            && let Some(place) = self.stranded.places.remove(&(tree.id, key.into()))
+        {
+            self.forget_place(pool, newest, place)?;
         }
+        // Only now: whoever does not find them any more goes by the tree and the number of entries. Should some be left, those before them are
+        // not to be put into the tree again, over what is newer.
+        let made = &writes[..made];
+        self.stranded.bytes -= made.iter().map(Write::size).sum::<u64>();
+        self.waiting.postponed().unstrand(made);
         Ok(why)
     }
 

@@ -250,6 +250,15 @@ impl Postponed {
         Ok(bytes)
     }
 
+    /// LSN of the newest stranded write of a key, if it is one that somebody who reads at `lsn` does not see. Writes that nobody with a slot reads at go when a
+    /// newer one is stranded: whoever reads without one may have missed the one that counts, and what is further down is older.
+    pub(crate) fn stranded_above(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<u64> {
+        if self.states.load(Ordering::Acquire) & STRANDED == 0 {
+            return None;
+        }
+        self.tables.load().stranded.newest(tree, key, u64::MAX).map(|write| write.lsn).filter(|newest| *newest > lsn)
+    }
+
     /// What is stranded of a key, oldest first.
     pub(crate) fn stranded_of(&self, tree: TreeId, key: &[u8]) -> Vec<Write> {
         self.tables.load().stranded.all_of(tree, key)

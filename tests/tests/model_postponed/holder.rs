@@ -16,6 +16,7 @@ impl Model {
             70..84 => {
                 self.todo.push_back(Do::Horizon);
                 self.todo.extend((0..READERS).map(Do::LookAtSlot));
+                self.todo.push_back(Do::LeaveSuperseded);
                 self.todo.extend(self.leaves.keys().map(|&lower| Do::Prune(lower)));
                 self.todo.push_back(Do::Forget);
             }
@@ -61,7 +62,7 @@ impl Model {
     }
 
     /// Puts `steps` before everything else, in their order.
-    fn do_first(&mut self, steps: impl IntoIterator<Item = Do, IntoIter: DoubleEndedIterator>) {
+    pub(super) fn do_first(&mut self, steps: impl IntoIterator<Item = Do, IntoIter: DoubleEndedIterator>) {
         steps.into_iter().rev().for_each(|step| self.todo.push_front(step));
     }
 
@@ -72,14 +73,16 @@ impl Model {
             return;
         };
         match step {
-            Do::Write { key, .. } if self.leaves[&self.leaf_of(key)].shared > 0 => self.todo.push_front(step),
+            Do::Write { key, .. } | Do::Late { key, .. } if self.leaves[&self.leaf_of(key)].shared > 0 => {
+                self.todo.push_front(step)
+            }
             Do::Remove { ref range, .. } if self.leaves[&self.leaf_of(range.start)].shared > 0 => self.todo.push_front(step),
             // Leaves are divided and joined by what is written, too.
-            Do::Write { .. } if self.rng.random_bool(0.05) => {
+            Do::Write { .. } | Do::Late { .. } if self.rng.random_bool(0.05) => {
                 self.todo.push_front(step);
                 self.move_keys();
             }
-            Do::Write { key, lsn, value, image } => self.write(key, lsn, value, image),
+            Do::Write { key, lsn, value, image } => self.put(key, lsn, value, image),
             Do::Remove { range, lsn } => self.remove(range, lsn),
             Do::Wait { key, lsn, value } => {
                 self.note(|| format!("  {lsn} waits: key {key} holds {value:?}"));
@@ -90,8 +93,7 @@ impl Model {
                     true => std::mem::take(&mut self.deltas).values().sum(),
                     false => self.deltas.remove(&lsn).unwrap_or(0),
                 };
-                self.len += by;
-                self.lens.push((lsn, by));
+                self.add_len(lsn, by);
             }
             Do::Merged(lsn) => self.merged = lsn,
             // Commits without writes may have come since the window began.
@@ -113,6 +115,15 @@ impl Model {
                 self.note(|| "the window ends".to_owned());
                 self.pair.merging = None;
             }
+            Do::Strand { key, lsn, value } => self.strand(key, lsn, value),
+            Do::TryAgain(key) => self.try_again(key),
+            Do::Late { key, lsn, value, image } => self.write_late(key, lsn, value, image),
+            Do::LateLen(lsn) => self.add_late_len(lsn),
+            Do::Leave(key, lsn) => {
+                self.note(|| format!("  {lsn} of key {key} is not stranded any more"));
+                self.tables[STRANDED].remove(&(key, lsn));
+            }
+            Do::LeaveSuperseded => self.leave_superseded(),
             Do::MergeAll if self.pair.merging.is_some() => self.do_first([Do::Lot { all: true }, Do::MergeAll]),
             Do::MergeAll if self.is_waiting() => self.do_first([Do::BeginWindow, Do::MergeAll]),
             Do::MergeAll => {}
@@ -150,7 +161,12 @@ impl Model {
 
     fn directly(&mut self, lsn: Lsn) {
         match self.commit(lsn).what.clone() {
-            What::Removal(range) => self.todo.push_back(Do::Remove { range, lsn }),
+            What::Removal(range) => {
+                self.make_readable(range.clone());
+                let again = if self.is(M::RemovalLeavesStranded) { Vec::new() } else { self.stranded_in(range.clone()) };
+                self.todo.extend(again.into_iter().map(Do::TryAgain));
+                self.todo.push_back(Do::Remove { range, lsn });
+            }
             What::Writes(writes) => {
                 let write = |(key, put): (Key, bool)| Do::Write { key, lsn, value: put.then_some(lsn), image: true };
                 self.todo.extend(writes.into_iter().map(write));
@@ -159,7 +175,8 @@ impl Model {
         self.todo.extend([Do::Len(lsn), Do::Merged(lsn), Do::Applied(lsn), Do::RaiseWatermark]);
     }
 
-    fn write(&mut self, key: Key, lsn: Lsn, value: Option<Lsn>, image: bool) {
+    /// By how much the number of entries changes.
+    pub(super) fn write(&mut self, key: Key, lsn: Lsn, value: Option<Lsn>, image: bool) -> i64 {
         self.note(|| format!("  {lsn} to the tree: key {key} holds {value:?}, before-image: {image}"));
         let (lower, falls) = (self.leaf_of(key), self.is(M::LeafLsnFalls));
         let leaf = self.leaf(lower);
@@ -169,7 +186,7 @@ impl Model {
         }
         leaf.change(key, value);
         leaf.lsn = if falls { lsn } else { leaf.lsn.max(lsn) };
-        *self.deltas.entry(lsn).or_default() += i64::from(value.is_some()) - i64::from(held.is_some());
+        i64::from(value.is_some()) - i64::from(held.is_some())
     }
 
     fn remove(&mut self, range: Range<Key>, lsn: Lsn) {
@@ -281,7 +298,7 @@ impl Model {
         let nth = self.rng.random_range(0..lowers.len());
         let (lower, upper) = (lowers[nth], self.upper_of(lowers[nth]));
         let middle = self.rng.random_range(lower..upper);
-        if self.leaves[&lower].shared > 0 {
+        if self.leaves[&lower].shared > 0 || self.leaves[&lower].unreadable {
             return;
         }
         if lower == 0 || self.rng.random_bool(0.5) {
@@ -293,7 +310,7 @@ impl Model {
             return;
         }
         let left = lowers[nth - 1];
-        if self.leaves[&left].shared > 0 {
+        if self.leaves[&left].shared > 0 || self.leaves[&left].unreadable {
             return;
         }
         // All of it, if nothing is left that a reader may need there; else some of it.
@@ -317,6 +334,6 @@ impl Model {
         let moving = |key: &Key| (from..to).contains(key);
         let cells = leaf.cells.extract_if(.., |key, _| moving(key)).collect();
         let before = leaf.before.iter().filter(|b| moving(&b.key)).cloned().collect();
-        Leaf { lsn: leaf.lsn, cells, before, shared: 0 }
+        Leaf { lsn: leaf.lsn, cells, before, shared: 0, unreadable: false }
     }
 }

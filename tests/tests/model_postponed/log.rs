@@ -96,7 +96,8 @@ impl Model {
         let bare = |(&lower, leaf): (&Key, &Leaf)| (lower, Leaf { before: Vec::new(), shared: 0, ..leaf.clone() });
         let leaves: BTreeMap<Key, Leaf> = self.leaves.iter().map(bare).collect();
         self.note(|| format!("CUT at {lsn}"));
-        self.cut = Some(Checkpoint { leaves, len: self.len, lsn, replay_from });
+        let stranded = if self.is(M::CutWithoutStranded) { Table::new() } else { self.newest_stranded() };
+        self.cut = Some(Checkpoint { leaves, stranded, len: self.len, lsn, replay_from });
     }
 
     /// The machine stops, and the database is opened again.
@@ -106,60 +107,85 @@ impl Model {
         if let Some(lost) = (survives + 1..=self.appended()).find(|&lsn| self.commit(lsn).immediate && self.commit(lsn).told) {
             return Err(format!("commit {lost} was confirmed, and the log ends at {survives}"));
         }
-        let Checkpoint { mut leaves, mut len, lsn, replay_from } = self.checkpoint.clone();
-        let all = |leaves: &BTreeMap<Key, Leaf>| leaves.values().flat_map(|leaf| leaf.cells.clone()).collect::<State>();
-        let want = &self.states[lsn as usize];
-        if all(&leaves) != *want || len != want.len() as i64 {
-            return Err(format!("the checkpoint at {lsn} has {len} entries, {:?}; want {want:?}", all(&leaves)));
+        let Checkpoint { leaves, stranded, len, lsn, replay_from } = &self.checkpoint;
+        let (all, want, lsn, replay_from) = (state_of(leaves, stranded), &self.states[*lsn as usize], *lsn, *replay_from);
+        if all != *want || *len != cells(leaves) {
+            return Err(format!(
+                "the checkpoint at {lsn} has {len} entries, {all:?}, {stranded:?} of it stranded; want {want:?}"
+            ));
         }
         if let Some(newest) = leaves.values().map(|leaf| leaf.lsn).find(|&newest| newest > lsn) {
             return Err(format!("the checkpoint at {lsn} has a leaf with LSN {newest}"));
         }
-        for lsn in replay_from.max(lsn + 1)..=survives {
-            for (&lower, leaf) in &mut leaves {
-                let upper = self.leaves_upper(lower);
-                len += replay(&self.commits[lsn as usize - 1].what, lsn, lower..upper, leaf);
-            }
+        self.reopen(survives);
+        self.stranded_in(0..KEYS).into_iter().for_each(|key| self.settle(key));
+        (replay_from.max(lsn + 1)..=survives).for_each(|lsn| self.replay(lsn));
+        let (all, want) = (state_of(&self.leaves, &self.tables[STRANDED]), &self.states[survives as usize]);
+        if all != *want || self.len != cells(&self.leaves) {
+            return Err(format!("recovered at {survives}: {} entries, {all:?}; want {want:?}", self.len));
         }
-        let want = &self.states[survives as usize];
-        if all(&leaves) != *want || len != want.len() as i64 {
-            return Err(format!("recovered at {survives}: {len} entries, {:?}; want {want:?}", all(&leaves)));
-        }
-        self.reopen(leaves, len, survives);
         Ok(())
     }
 
-    /// The upper fence of a leaf of the checkpoint.
-    fn leaves_upper(&self, lower: Key) -> Key {
-        self.checkpoint.leaves.range(lower + 1..).next().map_or(KEYS, |(&upper, _)| upper)
-    }
-
-    fn reopen(&mut self, leaves: BTreeMap<Key, Leaf>, len: i64, lsn: Lsn) {
-        (self.leaves, self.len) = (leaves, len);
+    /// What the checkpoint has is there again, and of the log what is up to `lsn`.
+    fn reopen(&mut self, lsn: Lsn) {
         self.commits.truncate(lsn as usize);
         self.states.truncate(lsn as usize + 1);
         self.commits.iter_mut().for_each(|commit| commit.told = true);
-        self.tables = vec![Table::new()];
-        self.pair = Pair { newest: 0, merging: None };
+        self.load();
+        self.pair = Pair { newest: 1, merging: None };
         (self.window, self.cut, self.flushing, self.telling) = (None, None, None, None);
         (self.applied, self.merged, self.watermark, self.own, self.told, self.durable) = (lsn, lsn, lsn, lsn, lsn, lsn);
         (self.horizon, self.pruned_to) = (lsn, lsn);
-        (self.lens, self.deltas, self.todo) = Default::default();
+        (self.lens, self.deltas, self.late, self.todo) = Default::default();
         self.slots = vec![None; READERS];
         self.readers = vec![Reader::Idle; READERS];
         self.merge_wanted = false;
     }
-}
 
-/// What a commit does to a leaf in replay; by how much the number of entries changes.
-fn replay(what: &What, lsn: Lsn, keys: Range<Key>, leaf: &mut Leaf) -> i64 {
-    let before = leaf.cells.len() as i64;
-    match what {
-        What::Removal(range) => leaf.cells.retain(|key, _| !range.contains(key)),
-        What::Writes(writes) => {
-            writes.iter().filter(|(key, _)| keys.contains(key)).for_each(|(&key, &put)| leaf.change(key, put.then_some(lsn)));
+    /// A commit is applied again; nobody reads.
+    fn replay(&mut self, lsn: Lsn) {
+        self.note(|| format!("replay {lsn}"));
+        match self.commit(lsn).what.clone() {
+            What::Removal(range) => {
+                self.make_readable(range.clone());
+                for key in range {
+                    self.settle(key);
+                    self.put_again(key, lsn, None);
+                }
+            }
+            What::Writes(writes) => {
+                for (key, put) in writes {
+                    if self.spoils > 0.0 && self.rng.random_bool(0.2) {
+                        self.spoil();
+                    }
+                    if !self.is(M::ReplayOverStranded) {
+                        self.settle(key);
+                    }
+                    let over = self.is(M::ReplayOverStranded) || self.stranded_of(key).is_empty();
+                    if over && !self.is_unreadable(key) {
+                        self.put_again(key, lsn, put.then_some(lsn));
+                    } else {
+                        self.tables[STRANDED].insert((key, lsn), put.then_some(lsn));
+                    }
+                }
+            }
         }
     }
-    leaf.lsn = leaf.lsn.max(lsn);
-    leaf.cells.len() as i64 - before
+}
+
+fn cells(leaves: &BTreeMap<Key, Leaf>) -> i64 {
+    leaves.values().map(|leaf| leaf.cells.len() as i64).sum()
+}
+
+/// What leaves hold, and what is stranded over it.
+fn state_of(leaves: &BTreeMap<Key, Leaf>, stranded: &Table) -> State {
+    let mut state = leaves.values().flat_map(|leaf| leaf.cells.clone()).collect::<State>();
+    for (&(key, _), &value) in stranded {
+        match value {
+            Some(value) => state.insert(key, value),
+            None => state.remove(&key),
+        };
+    }
+    state
 }

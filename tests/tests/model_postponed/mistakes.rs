@@ -66,6 +66,52 @@ pub(super) enum Mistake {
     ReplayBehindWaiting,
     /// A leaf that is joined between two lots bears the newest applied LSN.
     JoinStampsApplied,
+    /// A version leaves `merging` before it is in `stranded`.
+    StrandedTooLate,
+    /// A key is looked up in `stranded`, then in `merging`.
+    StrandedBeforeMerging,
+    /// A view looks up a key in the tree, then in `stranded`.
+    StrandedAfterTree,
+    /// A look-up without a view that finds only what is too new in `stranded` goes on to the tree.
+    NotLookedAgain,
+    /// What this process was told of is not waited for where it is stranded.
+    StrandedNotAwaited,
+    /// A scan lays `stranded` over `merging`.
+    StrandedWins,
+    /// A transaction does not note what it finds in `stranded` as met.
+    StrandedNotMet,
+    /// A scan does not look at `stranded`.
+    PassWithoutStranded,
+    /// A version goes to the tree though older ones of its key are stranded.
+    WrittenOverStranded,
+    /// A range is removed from the tree though versions in it are stranded.
+    RemovalLeavesStranded,
+    /// What was stranded has no before-images.
+    LateWithoutImages,
+    /// What was stranded goes before it is in the tree.
+    LeftBeforeWritten,
+    /// What was stranded goes before the number of entries is changed.
+    LeftBeforeLens,
+    /// Of a key that was stranded the newest version goes first.
+    StrandedNewestFirst,
+    /// A stranded version goes when the watermark has passed the next, whoever reads below.
+    SupersededAtWatermark,
+    /// It goes when the next one that nobody reads below waits.
+    SupersededByWaiting,
+    /// The number of entries changes by what was stranded as if it had come last.
+    LateLenAtEnd,
+    /// It changes by what was stranded when the window ends.
+    LateLenWithWindow,
+    /// Entries are not counted one by one while something is stranded.
+    StrandedNotCounted,
+    /// Whether something is stranded is asked before all is merged.
+    StrandedAskedFirst,
+    /// The cut does not have what is stranded.
+    CutWithoutStranded,
+    /// An open does not load what is stranded.
+    StrandedNotLoaded,
+    /// Replay writes to the tree though an older version is stranded.
+    ReplayOverStranded,
 }
 
 pub(super) const ALL: &[Mistake] = &[
@@ -100,4 +146,27 @@ pub(super) const ALL: &[Mistake] = &[
     Mistake::CutClaimsApplied,
     Mistake::ReplayBehindWaiting,
     Mistake::JoinStampsApplied,
+    Mistake::StrandedTooLate,
+    Mistake::StrandedBeforeMerging,
+    Mistake::StrandedAfterTree,
+    Mistake::NotLookedAgain,
+    Mistake::StrandedNotAwaited,
+    Mistake::StrandedWins,
+    Mistake::StrandedNotMet,
+    Mistake::PassWithoutStranded,
+    Mistake::WrittenOverStranded,
+    Mistake::RemovalLeavesStranded,
+    Mistake::LateWithoutImages,
+    Mistake::LeftBeforeWritten,
+    Mistake::LeftBeforeLens,
+    Mistake::StrandedNewestFirst,
+    Mistake::SupersededAtWatermark,
+    Mistake::SupersededByWaiting,
+    Mistake::LateLenAtEnd,
+    Mistake::LateLenWithWindow,
+    Mistake::StrandedNotCounted,
+    Mistake::StrandedAskedFirst,
+    Mistake::CutWithoutStranded,
+    Mistake::StrandedNotLoaded,
+    Mistake::ReplayOverStranded,
 ];

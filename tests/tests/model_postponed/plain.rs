@@ -8,6 +8,7 @@ enum PlainAt {
     Tables,
     Newest,
     Merging,
+    Stranded,
     Own,
     Leaf,
     WatermarkAgain,
@@ -26,8 +27,10 @@ pub(super) struct Plain {
     lsn: Lsn,
     pair: Pair,
     early: Pair,
-    found: Option<Option<Lsn>>,
+    found: Option<(Lsn, Option<Lsn>)>,
     newer: Vec<Lsn>,
+    /// The oldest stranded one that is newer.
+    stranded: Option<Lsn>,
     latched: Key,
     /// The watermark, asked for under the latch.
     again: Lsn,
@@ -45,6 +48,7 @@ impl Plain {
             early: model.pair,
             found: None,
             newer: Vec::new(),
+            stranded: None,
             latched: 0,
             again: 0,
         }
@@ -66,30 +70,42 @@ impl Model {
                 plain.pair = if self.is(M::TablesBeforeLsn) { plain.early } else { self.pair };
                 plain.at = At::Newest;
             }
-            At::Newest | At::Merging => {
-                let is_newest = plain.at == At::Newest;
-                let table = if is_newest { Some(plain.pair.newest) } else { plain.pair.merging };
+            At::Newest | At::Merging | At::Stranded => {
+                let (mut merging, mut stranded) = (plain.pair.merging, Some(STRANDED));
+                if self.is(M::StrandedBeforeMerging) {
+                    std::mem::swap(&mut merging, &mut stranded);
+                }
+                let (table, next) = match plain.at {
+                    At::Newest => (Some(plain.pair.newest), At::Merging),
+                    At::Merging => (merging, At::Stranded),
+                    _ => (stranded, At::Own),
+                };
                 if let Some(table) = table {
                     let found = self.waiting(table, key, plain.lsn);
                     let is_hidden = self.is(M::NewestHides) && !plain.newer.is_empty();
-                    if (plain.found.is_none() || self.is(M::MergingWins)) && !is_hidden {
-                        plain.found = found.map(|(_, value)| value).or(plain.found);
+                    if !is_hidden {
+                        plain.found = if self.is(M::MergingWins) { found.or(plain.found) } else { plain.found.max(found) };
                     }
-                    plain
-                        .newer
-                        .extend(self.tables[table].range((key, plain.lsn + 1)..=(key, Lsn::MAX)).map(|(&(_, lsn), _)| lsn));
+                    let newer = self.tables[table].range((key, plain.lsn + 1)..=(key, Lsn::MAX)).map(|(&(_, lsn), _)| lsn);
+                    if table == STRANDED {
+                        plain.stranded = newer.clone().next();
+                    }
+                    plain.newer.extend(newer.filter(|_| table != STRANDED || !self.is(M::StrandedNotAwaited)));
                 }
-                plain.at = if is_newest { At::Merging } else { At::Own };
+                plain.at = next;
             }
             At::Own => {
                 let told = plain.newer.iter().copied().filter(|&lsn| lsn <= self.own).max();
                 let against = if self.is(M::OwnAgainstNewWatermark) { self.watermark } else { plain.lsn };
                 plain.at = match told {
                     Some(lsn) if self.own > against && !self.is(M::OwnNotAwaited) => At::WaitFor(lsn),
-                    _ if plain.found.is_some() => return self.plain_found(nth, plain, plain.found.flatten()),
+                    _ if plain.found.is_some() => return self.plain_found(nth, plain, plain.found.and_then(|(_, value)| value)),
+                    // What it was to find may have gone because of that one, which is not in the tree.
+                    _ if plain.stranded.is_some_and(|lsn| lsn <= self.watermark) && !self.is(M::NotLookedAgain) => At::Watermark,
                     _ => At::Leaf,
                 };
             }
+            At::Leaf if self.is_unreadable(key) => return self.unreadable(nth, plain.lsn, key, true),
             At::Leaf => {
                 plain.latched = self.leaf_of(key);
                 self.leaf(plain.latched).shared += 1;

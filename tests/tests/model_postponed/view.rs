@@ -7,12 +7,13 @@ enum Stage {
     Tables,
     Newest,
     Merging,
+    Stranded,
     Latch,
     Before,
     Unlatch,
 }
 
-use Stage::{Latch, Merging, Newest, Tables, Unlatch};
+use Stage::{Latch, Merging, Newest, Stranded, Tables, Unlatch};
 
 /// A view's way through the leaves between two keys.
 #[derive(Clone, Debug)]
@@ -38,7 +39,11 @@ enum ViewAt {
     Reread,
     Choose,
     Looks(Box<Look>),
-    Len { merged: bool },
+    /// Whether all up to the view is merged, and whether something is stranded.
+    Len {
+        merged: bool,
+        stranded: Option<bool>,
+    },
     End,
 }
 
@@ -96,13 +101,24 @@ impl Model {
                 view.left -= 1;
                 view.at = self.choose(view.early);
             }
-            ViewAt::Len { merged } => {
+            ViewAt::Len { merged, stranded } => {
+                if stranded.is_none() && (*merged || self.is(M::StrandedAskedFirst)) {
+                    *stranded = Some(!self.tables[STRANDED].is_empty() && !self.is(M::StrandedNotCounted));
+                    if self.rng.random_bool(0.5) {
+                        return Ok(true);
+                    }
+                }
                 if !*merged {
                     *merged = self.merged >= view.lsn || self.is(M::LenUnmerged);
                     self.merge_wanted |= !*merged;
                     return Ok(true);
                 }
-                let newer: i64 = self.lens.iter().filter(|(lsn, _)| *lsn > view.lsn).map(|(_, by)| by).sum();
+                if *stranded == Some(true) {
+                    // One by one: a pass over everything, whose every key is judged.
+                    view.at = self.look_at(0..KEYS, false, view.early);
+                    return Ok(true);
+                }
+                let newer: i64 = self.lens.iter().rev().take_while(|(lsn, _)| *lsn > view.lsn).map(|(_, by)| by).sum();
                 let (found, want) = (self.len - newer, self.states[view.lsn as usize].len() as i64);
                 if found != want && !self.is_gone(nth) {
                     return Err(format!("reader {nth} at {}: {found} entries, want {want}", view.lsn));
@@ -125,17 +141,25 @@ impl Model {
     }
 
     fn choose(&mut self, early: Pair) -> ViewAt {
-        const GET: &[Stage] = &[Tables, Newest, Merging, Latch, Stage::Before, Unlatch];
-        const SCAN: &[Stage] = &[Latch, Stage::Before, Tables, Newest, Merging, Unlatch];
-        const TREE_FIRST: &[Stage] = &[Latch, Stage::Before, Unlatch, Tables, Newest, Merging];
         let kind = self.rng.random_range(0..5);
         if kind == 0 {
-            return ViewAt::Len { merged: false };
+            return ViewAt::Len { merged: false, stranded: None };
         }
         let (is_get, from) = (kind < 3, self.rng.random_range(0..KEYS));
-        let keys = from..if is_get { from + 1 } else { self.rng.random_range(from + 1..=KEYS) };
+        let to = if is_get { from + 1 } else { self.rng.random_range(from + 1..=KEYS) };
+        self.look_at(from..to, is_get, early)
+    }
+
+    fn look_at(&mut self, keys: Range<Key>, is_get: bool, early: Pair) -> ViewAt {
+        const GET: &[Stage] = &[Tables, Newest, Merging, Stranded, Latch, Stage::Before, Unlatch];
+        const SCAN: &[Stage] = &[Latch, Stage::Before, Tables, Newest, Merging, Stranded, Unlatch];
+        const TREE_FIRST: &[Stage] = &[Latch, Stage::Before, Unlatch, Tables, Newest, Merging, Stranded];
+        const STRANDED_FIRST: &[Stage] = &[Tables, Newest, Stranded, Merging, Latch, Stage::Before, Unlatch];
+        const STRANDED_LAST: &[Stage] = &[Tables, Newest, Merging, Latch, Stage::Before, Unlatch, Stranded];
         let stages = match (is_get, self.mistake) {
             (true, M::TablesAfterTree) | (false, M::OverlayAfterLatch) => TREE_FIRST,
+            (true, M::StrandedAfterTree) => STRANDED_LAST,
+            (true, M::StrandedBeforeMerging) => STRANDED_FIRST,
             (true, _) => GET,
             // Both are right: what a view sees in the tables does not change.
             (false, _) => [SCAN, GET][usize::from(self.rng.random_bool(0.3))],
@@ -168,9 +192,29 @@ impl Model {
                         && stage == Merging
                         && self.tables[look.pair.newest].range((key, 0)..=(key, Lsn::MAX)).next().is_some();
                     if let Some(version) = self.waiting(table, key, view.lsn).filter(|_| !hidden) {
-                        look.overlay.entry(key).or_insert(version);
+                        let over = look.overlay.entry(key).or_insert(version);
+                        if self.is(M::StrandedBeforeMerging) {
+                            *over = version.max(*over);
+                        }
                     }
                 }
+            }
+            Stranded if self.is(M::PassWithoutStranded) && !look.is_get => {}
+            Stranded => {
+                for key in look.keys.clone() {
+                    if let Some((lsn, value)) = self.waiting(STRANDED, key, view.lsn) {
+                        let version = (if self.is(M::StrandedNotMet) { 0 } else { lsn }, value);
+                        match self.is(M::StrandedWins) && !look.is_get {
+                            true => look.overlay.insert(key, version),
+                            false => Some(*look.overlay.entry(key).or_insert(version)),
+                        };
+                    }
+                }
+            }
+            Latch if self.is_unreadable(look.keys.start) => {
+                let (key, is_get) = (look.keys.start, look.is_get);
+                view.at = ViewAt::Choose;
+                return self.unreadable(nth, view.lsn, key, is_get && !self.is_gone(nth));
             }
             Latch => {
                 let lower = self.leaf_of(look.keys.start);
@@ -195,7 +239,7 @@ impl Model {
             }
         }
         look.at += 1;
-        let is_found = look.is_get && stage == Merging && look.stages[0] == Tables && !look.overlay.is_empty();
+        let is_found = look.is_get && look.stages.get(look.at) == Some(&Latch) && !look.overlay.is_empty();
         if is_found {
             look.here = look.keys.clone();
         }
