@@ -20,6 +20,8 @@ pub enum Harness {
     Cuts(Fault),
     /// Histories with crashes and corrupting faults of the disk.
     Corrupting(Fault),
+    /// Histories with crashes and faults that the disk tells of.
+    Failing(Fault),
     /// Histories by LSN.
     ByLsn(Fault),
 }
@@ -55,7 +57,7 @@ macro_rules! all {
     };
 }
 
-use Harness::{ByLsn, Corrupting, Crashes, Cuts, Lying};
+use Harness::{ByLsn, Corrupting, Crashes, Cuts, Failing, Lying};
 
 all! {
     a_checkpoint_that_does_not_sync_its_pages: Lying(Lie::CheckpointSync);
@@ -91,6 +93,8 @@ all! {
     a_damaged_log_cut_off_instead_of_refused: Corrupting(Fault::LogTruncated);
     a_cut_beside_a_window_that_is_taken_for_done: Crashes(Fault::CutInWindow);
     what_waits_not_in_the_log_of_a_checkpoint: Crashes(Fault::WaitingNotReplayed);
+    a_write_put_into_its_tree_over_stranded_ones: Failing(Fault::StrandedOvertaken);
+    stranded_writes_that_no_checkpoint_has: Failing(Fault::StrandedNotInCatalog);
     ranges_that_are_not_validated: ByLsn(Fault::RangesNotValidated);
     writes_that_are_not_validated: ByLsn(Fault::WritesNotValidated);
     recent_commits_trimmed_at_the_watermark: ByLsn(Fault::TrimAtWatermark);
@@ -115,6 +119,7 @@ impl Harness {
             Lying(_) | Crashes(_) => "histories with crashes",
             Cuts(_) => "cuts of a record",
             Corrupting(_) => "histories with corrupting faults",
+            Failing(_) => "histories with faults that are told",
             ByLsn(_) => "histories by LSN",
         }
     }
@@ -125,6 +130,7 @@ impl Harness {
             Lying(lie) => Setup { lie: Some(lie), ..Setup::default() },
             Crashes(fault) => Setup { fault, ..Setup::default() },
             Corrupting(fault) => Setup { fault, faults: Faults::corrupting(), ..Setup::default() },
+            Failing(fault) => Setup { fault, faults: Faults::io(), ..Setup::default() },
             Cuts(fault) => {
                 let (seed, failure) = cut::every_cut(fault).err()?;
                 return Some(Noticed { seed, failure });

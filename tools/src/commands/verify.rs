@@ -115,6 +115,7 @@ fn totals(report: &Report, out: &mut Output) -> Result<()> {
         "overflow_pages": read(report.overflow_pages),
         "blob_runs": read(report.blob_runs),
         "entries": read(report.entries),
+        "stranded": read(report.stranded),
         "entries_hidden": (!quick).then_some(report.entries_hidden),
         "log_commits": report.log_records,
         "bytes_read": report.bytes,
