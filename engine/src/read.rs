@@ -8,14 +8,14 @@
 //! 4. A look-up of one key whose value stands in its leaf needs no view: before-images go only when their commits are visible to
 //!    all, so that what it finds is what some LSN between the watermark at its beginning and at its end says.
 
-use crate::btree::{Found, LeafCopy, Seek, Stop, Tree};
+use crate::btree::{Found, LeafCopy, Seek, Stop, Tree, TreeId};
 use crate::catalog::KeyspaceState;
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::held::Held;
 use crate::pages::{self, EnginePool};
-use crate::postponed::lay_over;
+use crate::postponed::{Write, lay_over};
 use crate::value::Value;
 use crate::value::cell;
 use crate::value::fetch::{self, Stored};
@@ -320,6 +320,35 @@ pub(crate) fn at_newest<T>(shared: &Shared, mut read: impl FnMut(&View<&Shared>)
     }
 }
 
+/// What is not in its tree of a key.
+enum Beside {
+    Nothing,
+    Write(Write),
+    /// Something that the watermark has passed since.
+    TooNew,
+}
+
+/// What somebody without a view finds of a key beside its tree, at a watermark.
+#[cold]
+#[inline(never)]
+fn not_in_tree(shared: &Shared, tree: TreeId, key: &[u8], watermark: u64) -> Result<Beside> {
+    let postponed = &shared.postponed;
+    let own = shared.visible.own() > watermark && !shared.health.failed();
+    let newest = own.then(|| postponed.newest(tree, key, u64::MAX)).flatten();
+    if let Some(write) = newest.filter(|write| write.lsn > watermark) {
+        shared.wait_own(write.lsn)?;
+        return Ok(Beside::TooNew);
+    }
+    if let Some(write) = postponed.newest(tree, key, watermark) {
+        return Ok(Beside::Write(write));
+    }
+    // Before the leaf: by its time the watermark may have passed what it should have met.
+    let newest = postponed.newest_stranded(tree, key).filter(|lsn| *lsn > watermark);
+    let is_passed = newest.is_some_and(|lsn| lsn <= shared.visible.watermark());
+    pause();
+    Ok(if is_passed { Beside::TooNew } else { Beside::Nothing })
+}
+
 /// Gives `use_cell` the cell that stands for `key`, for somebody without a view. Once, under the latch of its leaf.
 #[inline]
 pub(crate) fn newest_in_leaf<R>(
@@ -340,20 +369,11 @@ pub(crate) fn newest_in_leaf<R>(
             },
         };
         if shared.postponed.holds_any() {
-            let own = shared.visible.own() > watermark && !shared.health.failed();
-            let newest = own.then(|| shared.postponed.newest(tree.id, key, u64::MAX)).flatten();
-            if let Some(write) = newest.filter(|write| write.lsn > watermark) {
-                shared.wait_own(write.lsn)?;
-                continue;
+            match not_in_tree(shared, tree.id, key, watermark)? {
+                Beside::Nothing => {}
+                Beside::Write(write) => return Ok(use_cell(write.value().map(|value| (cell::INLINE, value)))),
+                Beside::TooNew => continue,
             }
-            if let Some(write) = shared.postponed.newest(tree.id, key, watermark) {
-                return Ok(use_cell(write.value().map(|value| (cell::INLINE, value))));
-            }
-            // Before the leaf: by its time the watermark may have passed what it should have met.
-            if shared.postponed.stranded_above(tree.id, key, watermark).is_some_and(|lsn| lsn <= shared.visible.watermark()) {
-                continue;
-            }
-            pause();
         }
         let found = pages::find(&shared.pool, tree, key, |found| {
             // Asked for under the latch, where nothing can come between.

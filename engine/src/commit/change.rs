@@ -134,7 +134,7 @@ impl Applier {
         hint: Option<PageId>,
     ) -> Result<(Replaced, Lens)> {
         let tree = keyspace.tree()?;
-        let mut why = self.settle_stranded_of(pool, keyspace, newest, operations)?;
+        let mut why = if self.stranded.is_any() { self.settle_stranded_of(pool, keyspace, newest, operations)? } else { None };
         let cells = cells_of(pool, tree.id, lsns, operations)?;
         let mut changed = Changed::default();
         let (mut from, mut hint) = (0, hint);
@@ -192,12 +192,11 @@ impl Applier {
         });
         let changes: SmallVec<[TreeOp<'_>; 1]> = changes.collect();
         debug_assert_eq!(changes.len(), operations.len(), "operations on keys");
-        let mut recorder = Recorder { lsns, told_above, ..self.recorder(newest, tree.id, &changes) };
+        let Changed { replaced, lens } = std::mem::take(changed);
+        let mut recorder = Recorder { lsns, told_above, replaced, lens, ..self.recorder(newest, tree.id, &changes) };
         let outcome = tree.apply_from(pool, lsns, &changes, hint, &mut recorder);
         let made = recorder.next;
-        let (mut replaced, lens) = recorder.finish();
-        changed.replaced.append(&mut replaced);
-        changed.lens.extend(lens);
+        (changed.replaced, changed.lens) = recorder.finish();
         (made, outcome)
     }
 

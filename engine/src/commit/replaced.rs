@@ -27,11 +27,6 @@ impl Replaced {
         }
     }
 
-    /// Takes what another has.
-    pub(super) fn append(&mut self, other: &mut Replaced) {
-        self.cells.append(&mut other.cells);
-    }
-
     /// Retires what the commit at `lsn` has replaced; without versions it is freed.
     pub(super) fn retire(self, pool: &EnginePool, lsn: u64, mut versions: Option<&mut versions::Writer>) -> Result<()> {
         for (kind, bytes) in self.cells {

@@ -60,7 +60,7 @@ pub(super) fn is_unreadable(e: &TreeError<Error>) -> bool {
 impl Applier {
     /// Index of the first operation on a key that has stranded writes.
     pub(super) fn first_stranded(&self, tree: TreeId, operations: &[Operation<'_>]) -> Option<usize> {
-        if self.stranded.places.is_empty() || self.fault.is(Fault::StrandedOvertaken) {
+        if !self.stranded.is_any() || self.fault.is(Fault::StrandedOvertaken) {
             return None;
         }
         operations.iter().position(|o| o.point().is_some_and(|(_, key)| self.is_stranded(tree, key)))
@@ -260,6 +260,10 @@ impl Applier {
 }
 
 impl Stranded {
+    pub(super) fn is_any(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     fn keys_of(&self, tree: TreeId) -> Vec<Box<[u8]>> {
         let from = (tree, Box::default());
         let of_tree = self.places.range(from..).take_while(|((of, _), _)| *of == tree);

@@ -250,13 +250,11 @@ impl Postponed {
         Ok(bytes)
     }
 
-    /// LSN of the newest stranded write of a key, if it is one that somebody who reads at `lsn` does not see. Writes that nobody with a slot reads at go when a
-    /// newer one is stranded: whoever reads without one may have missed the one that counts, and what is further down is older.
-    pub(crate) fn stranded_above(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<u64> {
-        if self.states.load(Ordering::Acquire) & STRANDED == 0 {
-            return None;
-        }
-        self.tables.load().stranded.newest(tree, key, u64::MAX).map(|write| write.lsn).filter(|newest| *newest > lsn)
+    /// LSN of the newest stranded write of a key. Writes that nobody with a slot reads at go when a newer one is stranded: whoever reads without
+    /// one, and sees only older ones than this, may have missed the one that counts. What is further down is older still.
+    pub(crate) fn newest_stranded(&self, tree: TreeId, key: &[u8]) -> Option<u64> {
+        let is_any = self.states.load(Ordering::Acquire) & STRANDED != 0;
+        is_any.then(|| self.tables.load().stranded.newest(tree, key, u64::MAX)).flatten().map(|write| write.lsn)
     }
 
     /// What is stranded of a key, oldest first.
