@@ -53,7 +53,7 @@ impl Held {
             let (keyspaces, stranded) = match superblock.map_root {
                 Some(_) => {
                     let catalog = Tree { id: CATALOG_TREE, root: PageId(superblock.catalog_root), slots_max };
-                    read_catalog(&pool, catalog)?
+                    read_catalog(&pool, catalog, superblock.last_commit)?
                 }
                 // No checkpoint has been made: there was nothing.
                 None => Default::default(),
@@ -75,7 +75,7 @@ impl Held {
 }
 
 /// The keyspaces of a catalog, and the writes in it that are not in their trees.
-fn read_catalog(pool: &EnginePool, catalog: Tree) -> Result<(Keyspaces, Table)> {
+fn read_catalog(pool: &EnginePool, catalog: Tree, last_commit: u64) -> Result<(Keyspaces, Table)> {
     let (mut keyspaces, mut pieces) = (Keyspaces::new(), Pieces::default());
     let mut leaf = LeafCopy::new();
     let mut at = Vec::new();
@@ -92,7 +92,7 @@ fn read_catalog(pool: &EnginePool, catalog: Tree) -> Result<(Keyspaces, Table)> 
         }
         match leaf.upper() {
             Some(upper) => at = upper.to_vec(),
-            None => return Ok((keyspaces, pieces.table()?)),
+            None => return Ok((keyspaces, pieces.table(last_commit)?)),
         }
     }
 }

@@ -209,10 +209,11 @@ impl Keyspace {
         self.database.clear_keyspace(&self.state)
     }
 
-    /// The number of entries.
+    /// The number of entries. Where writes wait for a page that can't be read ([`Stats::stranded`](crate::Stats::stranded)) they are counted
+    /// one by one.
     ///
     /// # Errors
-    /// [`Error::NoSuchKeyspace`], [`Error::ForkedChild`].
+    /// [`Error::NoSuchKeyspace`], [`Error::ForkedChild`]; of reading, where they are counted.
     pub fn len(&self) -> Result<u64> {
         read::at_newest(self.shared(), |view| view.len(&self.state))
     }

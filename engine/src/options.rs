@@ -73,6 +73,7 @@ pub struct Options {
     pub(crate) versions_limit: Option<u64>,
     pub(crate) postponed_limit: Option<u64>,
     pub(crate) postpone_always: bool,
+    pub(crate) stranded_limit: u64,
     pub(crate) file_system: Option<Arc<dyn Fs>>,
     pub(crate) fault: Fault,
 }
@@ -108,6 +109,7 @@ impl Default for Options {
             versions_limit: None,
             postponed_limit: None,
             postpone_always: false,
+            stranded_limit: 64 << 20,
             file_system: None,
             fault: Fault::None,
         }
@@ -268,6 +270,13 @@ impl Options {
     /// before it is committed.
     pub fn postponed_limit(mut self, bytes: u64) -> Options {
         self.postponed_limit = Some(bytes);
+        self
+    }
+
+    /// Bytes of writes that may be kept beside their trees: for tests. Default: 64 MiB.
+    #[doc(hidden)]
+    pub fn stranded_limit(mut self, bytes: u64) -> Options {
+        self.stranded_limit = bytes;
         self
     }
 

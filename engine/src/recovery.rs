@@ -142,7 +142,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     let (mut applier, names) = open_catalog(&pool, &superblock, &options)?;
     let names: Names = Mutex::new(names);
     if !options.read_only {
-        applier.settle_all_stranded(&pool)?;
+        applier.retry_all_stranded(&pool, STRANDED_TRIES)?;
     }
     let replayed = gathered.replay(&pool, &mut applier, &names, &scan)?;
     let versions = start_versions(&pool, &mut applier, &options);
@@ -238,6 +238,9 @@ fn own_superblock(
     Ok((own, Some(superblocks)))
 }
 
+/// Reads that may fail before the rest of what is stranded is left as it is.
+const STRANDED_TRIES: usize = 256;
+
 /// Memory for large transfers that is kept idle: at most this part of the cache's size, which is in addition to it.
 const SPARES_SHARE: u64 = 16;
 
@@ -316,7 +319,7 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
     let mut applier = Applier {
         applied: superblock.last_commit,
         waiting: Waiting::new(Arc::new(Postponed::new(0))),
-        stranded: Stranded::default(),
+        stranded: Stranded::new(options.stranded_limit),
         catalog,
         trees: Default::default(),
         dropped: Default::default(),

@@ -11,7 +11,7 @@ use crate::catalog::{CATALOG_TREE, StrandedPiece};
 use crate::commit::record::{self, Operation};
 use crate::error::{Corruption, Result};
 use crate::postponed::Table;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A write as the catalog has it.
@@ -78,10 +78,27 @@ impl Pieces {
         })
     }
 
+    /// The same in a checkpoint whose last commit is at `last_commit`: each LSN is at most that, and of each key there is one.
+    pub(crate) fn checked(self, last_commit: u64) -> impl Iterator<Item = Result<StrandedWrite>> {
+        let mut seen = BTreeSet::new();
+        self.writes().map(move |write| {
+            let write = write?;
+            if write.lsn > last_commit {
+                let what = format!("its LSN {} is beyond the checkpoint's last commit, at {last_commit}", write.lsn);
+                return Err(corruption(write.number, &what).into());
+            }
+            let (tree, key) = write.operation()?;
+            match seen.insert((tree, key.to_vec())) {
+                true => Ok(write),
+                false => Err(corruption(write.number, "it is the second of its key").into()),
+            }
+        })
+    }
+
     /// The same as a table.
-    pub(crate) fn table(self) -> Result<Table> {
+    pub(crate) fn table(self, last_commit: u64) -> Result<Table> {
         let table = Table::default();
-        for write in self.writes() {
+        for write in self.checked(last_commit) {
             let write = write?;
             table.add(write.lsn, &write.record)?;
         }
@@ -124,6 +141,15 @@ mod tests {
             let kept = whole.iter().enumerate().filter(|(at, _)| *at != left_out);
             kept.map(|(at, bytes)| piece(1, at as u16, bytes)).collect::<Vec<_>>()
         };
+        let mut twice = Pieces::default();
+        for number in 0..2 {
+            whole.iter().enumerate().for_each(|(at, bytes)| twice.add(piece(number, at as u16, bytes)));
+        }
+        let outcomes: Vec<bool> = twice.checked(9).map(|write| write.is_ok()).collect();
+        assert_eq!(outcomes, [true, false], "of a key there is one");
+        let mut late = Pieces::default();
+        whole.iter().enumerate().for_each(|(at, bytes)| late.add(piece(0, at as u16, bytes)));
+        assert!(late.checked(8).next().unwrap().is_err(), "beyond the checkpoint");
         let cases = (0..whole.len())
             .map(all_but)
             .chain([vec![piece(1, 0, b"short")], vec![piece(1, 0, &split(9, &removal, 99).unwrap()[0])]]);

@@ -8,7 +8,7 @@
 //! 5. What only the log names: large values and bulk loads beyond A.
 //! 6. Every entry of the page map is reached from exactly one tree, value or dropped tree. What nothing reaches, since what names it
 //!    can't be read, is checked on its own.
-//! 7. The numbers of entries in the catalog.
+//! 7. The numbers of entries in the catalog, and the writes that it has beside the trees.
 //!
 //! A quick verification leaves out 4 to 7, all that needs a walk over trees.
 //!
@@ -56,7 +56,7 @@ pub(crate) fn verify(shared: &Shared, depth: Depth, progress: &mut dyn FnMut(Pro
     let pages: Vec<PageId> = store.checkpoint_pages().into_iter().chain(logged.placed.iter().map(|placed| placed.0)).collect();
     let pool = recovery::pool_over(store, FRAMES)?;
     if current.map_root.is_some() {
-        walk.trees(&pool, PageId(current.catalog_root), shared.options.slots_max)?;
+        walk.trees(&pool, &current, shared.options.slots_max)?;
     }
     walk.logged(&pool, &logged, shared.options.slots_max)?;
     walk.unreached(&pool, &pages);

@@ -342,7 +342,7 @@ fn stranded_writes_stand_in_the_catalog() {
     db.keyspace("loaded").unwrap().remove(lost[8].to_be_bytes()).unwrap();
     w.entries("loaded").remove(&lost[8].to_be_bytes().to_vec());
     db.checkpoint().unwrap();
-    w.put("loaded", &lost[1].to_be_bytes(), b"in the log".to_vec());
+    w.put("loaded", &499u32.to_be_bytes(), b"in the log".to_vec());
     db.flush().unwrap();
     assert_eq!(db.stats().stranded, 7);
     drop((loaded, db));

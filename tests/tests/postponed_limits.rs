@@ -23,6 +23,7 @@ fn options(sim: &Sim) -> Options {
         .cache_size(FRAMES << 12)
         .durability(Durability::Eventual)
         .postponed_limit(8 << 20)
+        .stranded_limit(1 << 20)
 }
 
 fn key(i: u32) -> Vec<u8> {

@@ -126,18 +126,26 @@ fn a_page_that_cannot_be_read_fails_those_who_read_it_and_nobody_else() {
     assert!(before.get(&keyspace, key(damaged.lost[0])).is_err());
     assert_eq!(before.get(&keyspace, key(3)).unwrap().unwrap(), value_of(3, 200)[..]);
     drop(before);
-    // The checkpoint has it, and so has one after it, with other values.
-    for round in [20_000, 30_000] {
+    // The checkpoint has it, and so has the one after it.
+    for _ in 0..2 {
         let held = db.checkpoint_snapshot().unwrap();
         damaged.check(&written, |key| Ok(held.get(&keyspace, key)?.map(|value| value.to_vec())));
         assert!(held.len(&keyspace).is_err());
         drop(held);
-        assert_eq!(damaged.write(&keyspace, 8, round), written);
+        keyspace.insert(key(9), b"nine").unwrap();
+        damaged.model.insert(key(9), b"nine".to_vec());
         db.checkpoint().unwrap();
         assert_eq!(db.stats().stranded, 8);
     }
+    let written = [&written[..], &[9]].concat();
     // What needs the page is refused alone.
     keyspace.remove_range(key(damaged.lost[0])..key(damaged.lost[5])).unwrap_err();
+    for durability in [Durability::Immediate, Durability::Eventual] {
+        for i in [damaged.lost[0], damaged.lost[9]] {
+            let error = keyspace.insert_with(key(i), b"known to be unreadable", durability).unwrap_err();
+            assert!(matches!(error, Error::Corrupt(_)), "{error}");
+        }
+    }
     let mut transaction = db.begin().unwrap();
     transaction.get(&keyspace, key(damaged.lost[9])).unwrap_err();
     transaction.insert(&keyspace, key(5), b"five").unwrap();
@@ -192,9 +200,9 @@ fn what_was_stranded_goes_to_its_tree_as_of_its_own_time() {
         let beside = [b"z", &round.to_be_bytes()[..]].concat();
         keyspace.insert(&beside, b"beside").unwrap();
         damaged.model.insert(beside, b"beside".to_vec());
-        db.checkpoint().unwrap();
         seen.push((db.snapshot().unwrap(), damaged.model.clone()));
     }
+    db.checkpoint().unwrap();
     assert_eq!(db.stats().stranded, 12, "each is kept for those who may read at it");
     // Whoever is between two of them goes: the older of these is not needed any more when the next one comes.
     drop(seen.remove(0));
@@ -228,21 +236,35 @@ fn what_was_stranded_goes_to_its_tree_as_of_its_own_time() {
     assert_holds(&options().open(&damaged.dir).unwrap().keyspace("k").unwrap(), &damaged.model);
 }
 
-/// A kill before the checkpoint that would have them: replay meets the page.
-#[test]
-fn replay_strands_as_well() {
+/// A database as a kill leaves it: the checkpoint has eight stranded writes, the log newer ones of the same keys, and of others.
+fn killed() -> (Damaged, Vec<u64>) {
     let mut damaged = damaged();
     let db = options().open(&damaged.dir).unwrap();
     let keyspace = db.keyspace("k").unwrap();
+    // Three lots of a window, the keys of the leaf in the second; then what waits for the next window.
+    let beside: Vec<u64> = (100..170).chain(1500..1600).collect();
+    for &i in &beside {
+        keyspace.insert(key(i), b"beside").unwrap();
+        damaged.model.insert(key(i), b"beside".to_vec());
+    }
     damaged.write(&keyspace, 8, 10_000);
-    db.checkpoint().unwrap();
-    // Some of the same keys, and others.
+    db.maintain().unwrap();
     let written = damaged.write(&keyspace, 14, 20_000);
+    assert_eq!(db.stats().stranded, 0);
+    db.maintain().unwrap();
+    let stats = db.stats();
+    assert!(stats.stranded == 8 && stats.postponed >= 14 && stats.checkpoints == 1, "{stats:?}");
     db.flush().unwrap();
-    let killed = damaged.dir.with_file_name("killed");
-    copy_database(&damaged.dir, &killed);
+    let dir = damaged.dir.with_file_name("killed");
+    copy_database(&damaged.dir, &dir);
     drop((keyspace, db));
-    let killed = Damaged { dir: killed, ..damaged };
+    (Damaged { dir, ..damaged }, [written, beside].concat())
+}
+
+/// A kill before the checkpoint that would have them: replay meets the page.
+#[test]
+fn replay_strands_as_well() {
+    let (killed, written) = killed();
     for _ in 0..2 {
         let db = options().open(&killed.dir).unwrap();
         assert_eq!(db.stats().stranded, 14);
@@ -262,55 +284,64 @@ fn replay_strands_as_well() {
 
 #[test]
 fn salvage_brings_what_waits_for_a_page_over() {
-    let mut damaged = damaged();
-    let db = options().open(&damaged.dir).unwrap();
-    let keyspace = db.keyspace("k").unwrap();
-    let written = damaged.write(&keyspace, 8, 10_000);
-    db.checkpoint().unwrap();
-    keyspace.insert(key(damaged.lost[1]), b"in the log").unwrap();
-    damaged.model.insert(key(damaged.lost[1]), b"in the log".to_vec());
-    db.flush().unwrap();
-    let killed = damaged.dir.with_file_name("killed");
-    copy_database(&damaged.dir, &killed);
-    drop((keyspace, db));
-    for (from, into) in [(&damaged.dir, "closed's"), (&killed, "killed's")] {
-        let into = damaged.dir.with_file_name(into);
+    let (killed, written) = killed();
+    let closed = killed.dir.with_file_name("closed");
+    copy_database(&killed.dir, &closed);
+    options().open(&closed).unwrap().close().unwrap();
+    for (from, into) in [(&killed.dir, "killed's"), (&closed, "closed's")] {
+        let into = killed.dir.with_file_name(into);
         Salvage::new(quiet()).run(from, &into).unwrap();
         let db = quiet().open(&into).unwrap();
         let keyspace = db.keyspace("k").unwrap();
         for i in 0..ENTRIES {
-            let lost = damaged.lost.contains(&i) && !written.contains(&i);
-            let expected = damaged.model.get(&key(i)).filter(|_| !lost);
+            let lost = killed.lost.contains(&i) && !written.contains(&i);
+            let expected = killed.model.get(&key(i)).filter(|_| !lost);
             assert_eq!(keyspace.get(key(i)).unwrap().as_deref(), expected.map(Vec::as_slice), "key {i}");
         }
     }
 }
 
-/// The place beside the trees is small: where it is full, the database fails as where anything else can't be applied.
 #[test]
-fn so_much_waits_for_pages_and_no_more() {
+fn of_a_key_the_newest_counts_and_is_kept() {
     let damaged = damaged();
-    let db = options().postponed_limit(8 << 20).cache_size(64 << 20).blob_threshold(1 << 20).open(&damaged.dir).unwrap();
+    let db = options().stranded_limit(100_000).open(&damaged.dir).unwrap();
     let keyspace = db.keyspace("k").unwrap();
     let mut model = damaged.model.clone();
-    for (n, &i) in damaged.lost.iter().cycle().take(100).enumerate() {
-        // The same keys over and over: only the newest of each is kept.
-        keyspace.insert(key(i), value_of(n as u64, 10_000)).unwrap();
-        model.insert(key(i), value_of(n as u64, 10_000));
-        db.checkpoint().unwrap();
+    for (n, &i) in damaged.lost.iter().cycle().take(200).enumerate() {
+        // The same keys over and over: only the newest of each counts.
+        keyspace.insert(key(i), value_of(n as u64, 2000)).unwrap();
+        model.insert(key(i), value_of(n as u64, 2000));
     }
+    db.checkpoint().unwrap();
     assert_eq!(db.stats().stranded, damaged.lost.len() as u64);
-    for &i in &damaged.lost[..10] {
-        keyspace.insert(key(i), vec![7; 200_000]).unwrap();
-        model.insert(key(i), vec![7; 200_000]);
+    for &i in &damaged.lost {
+        assert!(keyspace.get(key(i)).unwrap().as_deref() == model.get(&key(i)).map(Vec::as_slice), "key {i}");
     }
+}
+
+/// It is bounded. Where it is full the database fails, as where anything else can't be applied; the log has what was confirmed, and reads find it.
+#[test]
+fn where_there_is_no_place_beside_the_trees_the_log_has_what_was_confirmed() {
+    let damaged = damaged();
+    let db = options().stranded_limit(10_000).open(&damaged.dir).unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    let mut model = damaged.model.clone();
+    for &i in &damaged.lost[..10] {
+        keyspace.insert(key(i), vec![7; 2000]).unwrap();
+        model.insert(key(i), vec![7; 2000]);
+    }
+    db.flush().unwrap();
     let error = db.checkpoint().unwrap_err();
     assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
     let cause = db.stats().read_only.unwrap();
     assert!(cause.contains("merging") && cause.contains("checksum"), "{cause}");
-    for &i in &damaged.lost {
+    for &i in &damaged.lost[..10] {
         assert!(keyspace.get(key(i)).unwrap().as_deref() == model.get(&key(i)).map(Vec::as_slice), "key {i}");
     }
+    drop((keyspace, db));
+    // With room for it all is as if nothing had been.
+    let db = options().open(&damaged.dir).unwrap();
+    assert_eq!(db.stats().stranded, 10);
 }
 
 #[test]
@@ -338,9 +369,13 @@ fn a_keyspace_takes_what_waits_for_its_pages_along() {
         drop((before, keyspace));
         db.checkpoint().unwrap();
         assert_eq!(db.verify().unwrap().stranded, 0, "{how}");
+        // The pages of the old tree can't all be freed: that is nobody's end.
+        while db.maintain().unwrap() {}
+        assert_eq!((db.stats().stranded, db.stats().read_only), (0, None), "{how}");
         drop(db);
         let db = options().open(&damaged.dir).unwrap();
-        assert_eq!(db.stats().stranded, 0, "{how}");
+        while db.maintain().unwrap() {}
+        assert_eq!((db.stats().stranded, db.stats().read_only), (0, None), "{how}");
         assert_eq!(db.keyspace("k").unwrap().len().unwrap(), entries);
     }
 }
@@ -437,7 +472,6 @@ impl Run {
     fn reopen(&mut self) {
         fail_reads(&self.sim, 0);
         self.snapshots.clear();
-        self.stranded += self.db.stats().stranded;
         self.sim.crash();
         self.sim = self.sim.restart(Restart::PowerCut, SimOptions::new(self.rng.random()));
         self.db = sim_options(&self.sim).open("/db").unwrap();
@@ -479,13 +513,13 @@ impl Run {
             993..997 => {
                 fail_reads(&self.sim, 0);
                 self.db.checkpoint().unwrap();
-                self.stranded += self.db.stats().stranded;
             }
             _ => {
                 self.reopen();
                 self.check();
             }
         }
+        self.stranded += u64::from(self.db.stats().stranded > 0);
     }
 }
 
@@ -505,8 +539,8 @@ fn pages_that_come_and_go_cost_nothing_but_errors() {
         assert_clean(&run.db);
         (stranded, failed) = (stranded + run.stranded, failed + run.failed);
     }
-    println!("{stranded} writes were seen stranded, {failed} databases failed");
-    assert!(stranded > 20, "{stranded} writes were stranded");
+    println!("something was stranded in {stranded} steps, {failed} databases failed");
+    assert!(stranded > 200, "something was stranded in {stranded} steps");
 }
 
 /// How many histories; with `ASHLAR_STRANDED` as many as that says.

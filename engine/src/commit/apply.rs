@@ -11,7 +11,7 @@
 use super::merge::Waiting;
 use super::record::{self, Operation};
 use super::replaced::Replaced;
-use super::strand::Stranded;
+use super::strand::{Stranded, is_unreadable};
 use crate::btree::{Change, Lsns, Tree, TreeId, TreeOp};
 use crate::catalog::{self, CATALOG_TREE, KeyspaceState};
 use crate::error::{Corruption, Result};
@@ -144,7 +144,7 @@ impl Applier {
     fn delete_range(&mut self, pool: &EnginePool, lsn: u64, tree: TreeId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<()> {
         let Some(keyspace) = self.keyspace(tree) else { return Ok(()) };
         let tree = keyspace.tree()?;
-        self.settle_stranded_in(pool, &keyspace, lsn, (from, to))?;
+        self.retry_stranded_in(pool, &keyspace, lsn, (from, to))?;
         let mut recorder = self.recorder(lsn, tree.id, &[]);
         tree.remove_range(pool, lsn, from, to, &mut recorder).map_err(|e| tree_error(pool, tree.id, e))?;
         let (replaced, lens) = recorder.finish();
@@ -229,14 +229,21 @@ impl Applier {
             return Ok(false);
         }
         let Some(&(tree, _)) = self.dropped.front() else { return Ok(false) };
+        self.waiting.postponed().forget_stranded(tree.id);
         let mut replaced = Replaced::default();
-        let freed = tree
-            .destroy_step(pool, &mut |_: &[u8], old: Option<(u8, &[u8])>| replaced.note(old))
-            .map_err(|e| tree_error(pool, tree.id, e))?;
+        let freed = tree.destroy_step(pool, &mut |_: &[u8], old: Option<(u8, &[u8])>| replaced.note(old));
         replaced.retire(pool, 0, None)?;
+        let freed = match freed {
+            Err(e) if is_unreadable(&e) => {
+                let error = tree_error(pool, tree.id, e);
+                tracing::warn!(%error, "a dropped tree can't be freed; the next open tries again");
+                self.dropped.pop_front();
+                return Ok(self.has_droppable());
+            }
+            freed => freed.map_err(|e| tree_error(pool, tree.id, e))?,
+        };
         if freed {
             self.dropped.pop_front();
-            self.forget_stranded(tree.id);
             self.catalog_delete(pool, self.merged(), &catalog::dropped_key(tree.id))?;
         }
         Ok(self.has_droppable())

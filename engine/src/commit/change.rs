@@ -134,11 +134,11 @@ impl Applier {
         hint: Option<PageId>,
     ) -> Result<(Replaced, Lens)> {
         let tree = keyspace.tree()?;
-        let mut why = if self.stranded.is_any() { self.settle_stranded_of(pool, keyspace, newest, operations)? } else { None };
+        let mut why = if self.stranded.is_any() { self.retry_stranded_of(pool, keyspace, newest, operations)? } else { None };
         let cells = cells_of(pool, tree.id, lsns, operations)?;
         let mut changed = Changed::default();
         let (mut from, mut hint) = (0, hint);
-        loop {
+        while from < operations.len() {
             let to = self.first_stranded(tree.id, &operations[from..]).map_or(operations.len(), |at| from + at);
             let (some, of_some) = (&operations[from..to], &cells[from..to]);
             let commits = (lsns.within(from..to), newest, told_above);
@@ -147,25 +147,21 @@ impl Applier {
             match outcome {
                 Err(e) if !is_unreadable(&e) => return Err(tree_error(pool, tree.id, e)),
                 // It may have been about a neighbour of the last one's leaf, which is not needed; if not, it comes again.
-                _ if from == operations.len() => break,
                 Err(_) if made > 0 => continue,
-                outcome => {
-                    why = outcome.err().map(|e| tree_error(pool, tree.id, e)).or(why);
-                    let Some(why) = why.clone() else {
-                        return Err(Corruption::record(newest, "a change was neither made nor refused").into());
-                    };
-                    let key = operations[from].point().map(|(_, key)| key);
-                    let of_key = operations[from..].iter().take_while(|o| o.point().map(|(_, key)| key) == key).count();
-                    let range = from..from + of_key;
-                    self.strand(pool, (lsns.within(range.clone()), newest), &operations[range.clone()], why)?;
-                    // What was written beside the leaf for them.
-                    cells[range].iter().flatten().for_each(|(kind, bytes)| changed.replaced.note(Some((*kind, bytes))));
-                    from += of_key;
-                }
+                Err(e) => why = Some(tree_error(pool, tree.id, e)),
+                // The next is of a key that stays stranded, if there is one.
+                Ok(()) => {}
             }
-            if from == operations.len() {
-                break;
-            }
+            let Some((_, key)) = operations.get(from).and_then(Operation::point) else { continue };
+            let Some(why) = why.clone() else {
+                return Err(Corruption::record(newest, "a change was neither made nor refused").into());
+            };
+            let is_of_key = |o: &&Operation<'_>| o.point().is_some_and(|(_, other)| other == key);
+            let range = from..from + operations[from..].iter().take_while(is_of_key).count();
+            from = range.end;
+            self.strand(pool, (lsns.within(range.clone()), newest), &operations[range.clone()], why)?;
+            // What was written beside the leaf for them.
+            cells[range].iter().flatten().for_each(|(kind, bytes)| changed.replaced.note(Some((*kind, bytes))));
         }
         Ok((changed.replaced, changed.lens))
     }

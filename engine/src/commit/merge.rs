@@ -2,7 +2,8 @@
 //!
 //! A *window* is all that waited when it began; what is applied meanwhile waits for the next. It is merged in *lots* of some keys, each under
 //! one hold of the apply lock, with its leaves brought in before: between lots commits are applied, and wait. The window's last lot ends it:
-//! only then is everything up to its last commit in the trees, and only then can a checkpoint's cut be made.
+//! only then is everything up to its last commit in the trees, and only then can a checkpoint's cut be made. Here and elsewhere what is *in the
+//! trees* is there or stranded beside them ([`strand`](super::strand)).
 //!
 //! Invariants:
 //! 1. All writes of a key in a window are in one lot, in the order of their commits. Those that nobody can read at any more count as one.
@@ -20,6 +21,7 @@ use super::change::Lens;
 use super::record::Operation;
 use super::{FailOnPanic, Pending};
 use crate::btree::{Ahead, Lsns, Tree, TreeId};
+use crate::catalog;
 use crate::checkpoint::Holds;
 use crate::database::{Shared, pages_for};
 use crate::error::{Error, Result};
@@ -41,6 +43,13 @@ const LOT_SHARE: usize = 16;
 
 /// Keys of a lot, at most, where everything has to be merged at once.
 const LOT_AT_ONCE: usize = 1024;
+
+/// Reads of what is stranded that may fail before a checkpoint's cut.
+const STRANDED_TRIES: usize = 4;
+
+/// How often the catalog is tried where nothing else can be read, and with what pauses: half a second in all.
+const CATALOG_TRIES: usize = 50;
+const CATALOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// How often somebody who wants a window to begin looks whether one may.
 const HELD_PAUSE: Duration = Duration::from_micros(200);
@@ -94,6 +103,7 @@ struct Lot {
     /// Those of the lot after it.
     ahead: Vec<Write>,
     trees: Vec<Tree>,
+    catalog: Tree,
 }
 
 impl Lot {
@@ -198,7 +208,7 @@ impl Applier {
         let mut trees: Vec<TreeId> = writes.iter().chain(&ahead).map(|write| write.tree).collect();
         trees.dedup();
         let trees = trees.into_iter().filter_map(|tree| self.keyspace(tree)?.tree().ok()).collect();
-        Some(Lot { window: window.number, done: window.done, writes, ahead, trees })
+        Some(Lot { window: window.number, done: window.done, writes, ahead, trees, catalog: self.catalog })
     }
 
     /// Merges a lot, unless somebody else has. Where that fails, or panics, its window stays under way for good.
@@ -317,13 +327,28 @@ impl Shared {
             ahead.ask(&self.pool, lot.keys(&lot.writes));
         }
         ahead.ask(&self.pool, lot.keys(&lot.ahead));
+        let mut is_any_unreadable = false;
         for (tree, key) in lot.keys(&lot.writes) {
             // What can't be read is tried again before it counts.
-            let _ = pages::find(&self.pool, tree, key, |_| ());
+            is_any_unreadable |= pages::find(&self.pool, tree, key, |_| ()).is_err();
+        }
+        if is_any_unreadable {
+            self.await_catalog(lot.catalog);
         }
         let mut applier = self.apply.lock();
         self.merge_lot(&mut applier, &lot)?;
         Ok(true)
+    }
+
+    /// Brings in the page of the catalog that what is about to be stranded goes to. Where nothing can be read, that may pass: then so does what
+    /// made the leaves unreadable, and nothing has to fail.
+    fn await_catalog(&self, catalog: Tree) {
+        for _ in 0..CATALOG_TRIES {
+            if pages::find(&self.pool, catalog, &catalog::stranded_key(u64::MAX, 0), |_| ()).is_ok() {
+                return;
+            }
+            ashlar_disk::sync::sleep(CATALOG_PAUSE);
+        }
     }
 
     /// The next lot, of a window that begins if none is under way and one may.
@@ -390,6 +415,12 @@ impl Shared {
         }
         let hold = self.postponed.hold();
         while !self.options.fault.is(Fault::CutInWindow) && self.merge_step()? {}
+        let mut applier = self.apply.lock();
+        if applier.stranded.is_any() && !applier.waiting.is_merging() {
+            let retried = applier.retry_all_stranded(&self.pool, STRANDED_TRIES);
+            retried.map_err(|e| self.fail_now(format!("putting into its tree what waited for a page failed: {e}")))?;
+        }
+        drop(applier);
         Ok(hold)
     }
 
@@ -415,10 +446,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether a commit of puts and removals of keys, of so many bytes, may wait, rather than its leaves be read.
+    /// Whether a commit of puts and removals of keys, of so many bytes, may wait, rather than its leaves be read. Not while some page can't be
+    /// read: that should be told to whoever writes to its keys.
     pub(crate) fn may_postpone(&self, bytes: usize) -> bool {
         let may_miss = self.pool.may_miss() || self.options.postpone_always;
-        may_miss && self.postponed.takes(bytes)
+        may_miss && self.postponed.takes(bytes) && !self.postponed.is_any_stranded()
     }
 
     /// Sees to it that what is applied so far is in the trees, and that little waits: for whoever will merge the rest under the apply lock.

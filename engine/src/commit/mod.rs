@@ -7,7 +7,7 @@
 //!    LSN, and entered in the list of recent commits. Memory only; nothing here waits or fails. From here on the commit belongs to
 //!    the database.
 //! 3. *Apply*, under the apply lock: whoever holds it applies its own and some that stand behind it, in order; they find theirs
-//!    applied. Into the trees; or, where an `Eventual` commit's leaves are not in memory, into what waits to be merged ([`merge`]), where
+//!    applied. Into the trees; or, where a commit's leaves are not in memory and need not be, into what waits to be merged ([`merge`]), where
 //!    readers find it as well.
 //! 4. *Durability*: an `Immediate` commit returns when the log is durable up to it, the committing thread writing the flush itself
 //!    if nobody else is; an `Eventual` one when it is applied.

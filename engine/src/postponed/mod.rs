@@ -17,8 +17,8 @@
 //! 2. The write of a key that counts at an LSN is the newest at it or before: in `newest`, else in `merging`, else in `stranded`, else as
 //!    the tree and its before-images say. They are looked at in this order, or under the latch of the leaf: a write leaves the tables when
 //!    it is in its tree.
-//! 3. A write goes from `merging` when it is in its tree or in `stranded`, and from there when it is in its tree; of several of one key the
-//!    oldest goes first, so that whoever looks finds the one that counts, or none, and finds that further down.
+//! 3. A write goes from `merging` when it is in its tree or in `stranded`, and from there when it is in its tree, or nobody with a slot reads
+//!    at it (whoever reads without one looks twice: [`Postponed::newest_stranded`]); of several of one key the oldest goes first, so that whoever looks finds the one that counts, or none, and finds that further down.
 //! 4. While writes of a key are stranded, nothing newer of that key is in its tree (see [`strand`](crate::commit::strand)).
 //! 5. Tables change under the apply lock alone. Readers find all three with one look.
 
@@ -242,19 +242,21 @@ impl Postponed {
     }
 
     /// The write of this record, made by the commit at `lsn`, can't be put into its tree. Under the apply lock, before it goes from where it
-    /// was. Gives the bytes that it takes, about.
-    pub(crate) fn strand(&self, lsn: u64, record: &Arc<[u8]>) -> Result<u64> {
-        let (_, bytes) = self.tables.load().stranded.add(lsn, record)?;
+    /// was.
+    pub(crate) fn strand(&self, lsn: u64, record: &Arc<[u8]>) -> Result<()> {
+        self.tables.load().stranded.add(lsn, record)?;
         self.set_state(STRANDED, true);
         self.owes_checkpoint.store(true, Ordering::Relaxed);
-        Ok(bytes)
+        Ok(())
     }
 
     /// LSN of the newest stranded write of a key. Writes that nobody with a slot reads at go when a newer one is stranded: whoever reads without
     /// one, and sees only older ones than this, may have missed the one that counts. What is further down is older still.
     pub(crate) fn newest_stranded(&self, tree: TreeId, key: &[u8]) -> Option<u64> {
-        let is_any = self.states.load(Ordering::Acquire) & STRANDED != 0;
-        is_any.then(|| self.tables.load().stranded.newest(tree, key, u64::MAX)).flatten().map(|write| write.lsn)
+        if !self.is_any_stranded() {
+            return None;
+        }
+        self.tables.load().stranded.newest(tree, key, u64::MAX).map(|write| write.lsn)
     }
 
     /// What is stranded of a key, oldest first.
@@ -262,9 +264,14 @@ impl Postponed {
         self.tables.load().stranded.all_of(tree, key)
     }
 
+    /// Whether something is stranded.
+    pub(crate) fn is_any_stranded(&self) -> bool {
+        self.states.load(Ordering::Acquire) & STRANDED != 0
+    }
+
     /// Whether something of a tree is stranded.
     pub(crate) fn is_stranded_in(&self, tree: TreeId) -> bool {
-        self.states.load(Ordering::Acquire) & STRANDED != 0 && self.tables.load().stranded.has(tree)
+        self.is_any_stranded() && self.tables.load().stranded.has(tree)
     }
 
     /// These are not stranded any more: they are in their tree, or nobody reads at them. Of one key the oldest stands first. Under the apply
@@ -275,13 +282,11 @@ impl Postponed {
         self.set_state(STRANDED, !stranded.is_empty());
     }
 
-    /// Nobody reads this tree any more: gives what was stranded of it. Under the apply lock.
-    pub(crate) fn forget_stranded(&self, tree: TreeId) -> Vec<Write> {
-        let all = self.tables.load().stranded.all_in(tree);
-        if !all.is_empty() {
-            self.unstrand(&all);
+    /// Nobody reads this tree any more. Under the apply lock.
+    pub(crate) fn forget_stranded(&self, tree: TreeId) {
+        if self.is_stranded_in(tree) {
+            self.unstrand(&self.tables.load().stranded.all_in(tree));
         }
-        all
     }
 
     /// How many writes are stranded.

@@ -51,11 +51,6 @@ impl Write {
         self.key.of(&self.record)
     }
 
-    /// Bytes that it takes, about, where its record has no other.
-    pub(crate) fn size(&self) -> u64 {
-        self.record.len() as u64 + OVERHEAD
-    }
-
     /// What the key holds from then on; `None`: nothing.
     pub(crate) fn value(&self) -> Option<&[u8]> {
         self.value.map(|value| value.of(&self.record))

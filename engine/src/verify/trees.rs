@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::pages::{self, EnginePool};
 use crate::store::page_header::{self, PageKind};
+use crate::store::superblock::Superblock;
 use crate::store::{Store, page_map};
 use crate::stranded::Pieces;
 use crate::value::cell;
@@ -18,7 +19,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 impl Walk<'_> {
     /// Walks the catalog and every tree that it names.
-    pub(super) fn trees(&mut self, pool: &EnginePool, catalog_root: PageId, slots_max: u16) -> Result<()> {
+    pub(super) fn trees(&mut self, pool: &EnginePool, superblock: &Superblock, slots_max: u16) -> Result<()> {
+        let (catalog_root, last_commit) = (PageId(superblock.catalog_root), superblock.last_commit);
         let catalog = Tree { id: CATALOG_TREE, root: catalog_root, slots_max };
         let (mut entries, mut stranded) = (Vec::new(), Pieces::default());
         let (_, whole) =
@@ -49,7 +51,7 @@ impl Walk<'_> {
                 }
             }
         }
-        for write in stranded.writes() {
+        for write in stranded.checked(last_commit) {
             match write {
                 Ok(_) => self.report.stranded += 1,
                 Err(e) => self.found_page(pool.store(), catalog_root, "page", Some("the catalog"), &e.to_string()),

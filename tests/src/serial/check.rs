@@ -165,9 +165,10 @@ impl Checker<'_> {
                     self.timeline.tell(oldest, newest)
                 ));
             };
-            // What it tells may have been so before what is known to be applied.
+            // What it tells may have been so before what was known to be applied: it waits for what this process has committed only where it
+            // meets something newer than what is visible.
             let certain = self.timeline.number_at(known.before(plain.begun, true).lsn);
-            let first = if plain.waits { fitting } else { (certain..=fitting).find(fits).unwrap_or(fitting) };
+            let first = (certain..=fitting).find(fits).unwrap_or(fitting);
             let fact = Fact::new(plain.ended, self.timeline.lsn(first), format!("{plain:?}"));
             known.visible.push(fact.clone());
             known.shown.push(fact);

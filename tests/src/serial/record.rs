@@ -83,8 +83,6 @@ pub(super) struct Plain {
     pub(super) ended: Moment,
     /// Whether the machine had crashed by its end.
     pub(super) crashed: bool,
-    /// Whether it waits until what this process has committed is visible, and not only until what it tells is.
-    pub(super) waits: bool,
     pub(super) seen: Seen,
 }
 

@@ -159,18 +159,12 @@ impl Worker {
 
     fn note_plain(&mut self, world: &World, begun: Moment, seen: Seen) {
         let (thread, ended, crashed) = (self.number, world.now(), world.has_crashed());
-        self.records.plains.push(Plain { thread, begun, ended, crashed, waits: true, seen });
-    }
-
-    /// As [`Worker::note_plain`], for what was not a read, but told something all the same.
-    fn note_told(&mut self, world: &World, begun: Moment, seen: Seen) {
-        self.note_plain(world, begun, seen);
-        self.records.plains.iter_mut().next_back().into_iter().for_each(|plain| plain.waits = false);
+        self.records.plains.push(Plain { thread, begun, ended, crashed, seen });
     }
 
     /// The keyspace that comes and goes was dropped since its handle was asked for.
     fn note_gone(&mut self, world: &World) {
-        self.note_told(world, self.asked, Seen::Gone { keyspace: PASSING.into() });
+        self.note_plain(world, self.asked, Seen::Gone { keyspace: PASSING.into() });
     }
 
     pub(super) fn draw_write(&mut self, world: &World, keyspace: &str) -> Write {
@@ -248,7 +242,7 @@ impl Worker {
                     Ok(())
                 })?;
                 if !found {
-                    self.note_told(world, begun, Seen::Keyspace { keyspace: PASSING.into(), found });
+                    self.note_plain(world, begun, Seen::Keyspace { keyspace: PASSING.into(), found });
                 }
                 Ok(())
             }
