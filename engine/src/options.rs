@@ -73,7 +73,7 @@ pub struct Options {
     pub(crate) versions_limit: Option<u64>,
     pub(crate) postponed_limit: Option<u64>,
     pub(crate) postpone_always: bool,
-    pub(crate) stranded_limit: u64,
+    pub(crate) stranded_limit: Option<u64>,
     pub(crate) file_system: Option<Arc<dyn Fs>>,
     pub(crate) fault: Fault,
 }
@@ -109,7 +109,7 @@ impl Default for Options {
             versions_limit: None,
             postponed_limit: None,
             postpone_always: false,
-            stranded_limit: 64 << 20,
+            stranded_limit: None,
             file_system: None,
             fault: Fault::None,
         }
@@ -273,10 +273,10 @@ impl Options {
         self
     }
 
-    /// Bytes of writes that may be kept beside their trees: for tests. Default: 64 MiB.
+    /// Bytes of writes that may be kept beside their trees: for tests. Default: 64 MiB, or twice what may wait if that was set to more.
     #[doc(hidden)]
     pub fn stranded_limit(mut self, bytes: u64) -> Options {
-        self.stranded_limit = bytes;
+        self.stranded_limit = Some(bytes);
         self
     }
 

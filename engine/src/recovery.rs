@@ -241,6 +241,9 @@ fn own_superblock(
 /// Reads that may fail before the rest of what is stranded is left as it is.
 const STRANDED_TRIES: usize = 256;
 
+/// Bytes of writes that may be stranded, unless more may wait.
+const STRANDED_MAX: u64 = 64 << 20;
+
 /// Memory for large transfers that is kept idle: at most this part of the cache's size, which is in addition to it.
 const SPARES_SHARE: u64 = 16;
 
@@ -258,6 +261,12 @@ fn cache_size(options: &Options) -> u64 {
 }
 
 impl Options {
+    /// Bytes of writes that may be stranded: all that may wait, and as much again.
+    fn stranded_limit_bytes(&self) -> u64 {
+        let waits = self.postponed_limit.unwrap_or(0);
+        self.stranded_limit.unwrap_or_else(|| STRANDED_MAX.max(waits.saturating_mul(2)))
+    }
+
     /// Bytes of log that are gathered before they are applied.
     fn recovery_window_size(&self) -> usize {
         self.recovery_window.unwrap_or_else(|| (cache_size(self) / 4).clamp(WINDOW_MIN, WINDOW_MAX) as usize)
@@ -319,7 +328,7 @@ fn open_catalog(pool: &EnginePool, superblock: &Superblock, options: &Options) -
     let mut applier = Applier {
         applied: superblock.last_commit,
         waiting: Waiting::new(Arc::new(Postponed::new(0))),
-        stranded: Stranded::new(options.stranded_limit),
+        stranded: Stranded::new(options.stranded_limit_bytes()),
         catalog,
         trees: Default::default(),
         dropped: Default::default(),

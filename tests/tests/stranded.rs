@@ -548,6 +548,60 @@ fn seeds() -> u64 {
     std::env::var("ASHLAR_STRANDED").ok().and_then(|n| n.parse().ok()).unwrap_or(8)
 }
 
+/// A full disk keeps nobody from removing a range that has stranded keys, and what is written to one may stay stranded.
+#[test]
+fn where_there_is_no_room_what_is_stranded_holds_nobody_up() {
+    let sim = Sim::new(SimOptions::new(1));
+    let db = sim_options(&sim).open("/db").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    let mut model: Expected = (0..3000).map(|i| (key(i), value_of(i, 100))).collect();
+    keyspace.bulk_load(model.iter().map(|(k, v)| Ok::<_, Error>((k, v)))).unwrap();
+    db.close().unwrap();
+    drop(keyspace);
+    let db = sim_options(&sim).open("/db").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    // What is above the leaves and the catalog are in memory; then nothing can be read for a while.
+    (0..3000).step_by(500).for_each(|i| drop(keyspace.get(key(i)).unwrap()));
+    drop(db.keyspace("beside").unwrap());
+    let written: Vec<u64> = (0..8).map(|i| 300 * i + 150).collect();
+    for &i in &written {
+        keyspace.insert(key(i), value_of(i, 90)).unwrap();
+        model.insert(key(i), value_of(i, 90));
+    }
+    fail_reads(&sim, 65_536);
+    keyspace.len().unwrap_err();
+    fail_reads(&sim, 0);
+    assert_eq!((db.stats().stranded, db.stats().read_only), (8, None));
+    sim.set_capacity(sim.used());
+    let filled = (0..100_000u64).find(|i| match keyspace.insert(key(10_000 + i), value_of(*i, 1000)) {
+        Ok(()) => {
+            model.insert(key(10_000 + i), value_of(*i, 1000));
+            false
+        }
+        Err(Error::NoSpace { .. }) => true,
+        Err(e) => panic!("{e}"),
+    });
+    assert!(filled.is_some());
+    let still = db.stats().stranded;
+    keyspace.remove_range(key(written[0])..key(written[3])).unwrap();
+    model.retain(|k, _| !(key(written[0])..key(written[3])).contains(k));
+    // Refused alone, or done.
+    for value in [value_of(1, 200), value_of(1, 100_000)] {
+        match keyspace.insert(key(written[5]), &value) {
+            Ok(()) => drop(model.insert(key(written[5]), value)),
+            Err(e) => assert!(matches!(e, Error::NoSpace { .. }), "{e}"),
+        }
+    }
+    println!("{still} were stranded on the full disk, {} after", db.stats().stranded);
+    assert_eq!(db.stats().read_only, None);
+    check(&keyspace, &model, &[]);
+    sim.set_capacity(u64::MAX);
+    db.checkpoint().unwrap();
+    assert_eq!(db.stats().stranded, 0);
+    check(&keyspace, &model, &[]);
+    assert_clean(&db);
+}
+
 fn check(keyspace: &Keyspace, model: &Expected, snapshots: &[(ashlardb::Snapshot, Expected)]) {
     assert_holds(keyspace, model);
     for (snapshot, model) in snapshots {

@@ -229,7 +229,6 @@ impl Applier {
             return Ok(false);
         }
         let Some(&(tree, _)) = self.dropped.front() else { return Ok(false) };
-        self.waiting.postponed().forget_stranded(tree.id);
         let mut replaced = Replaced::default();
         let freed = tree.destroy_step(pool, &mut |_: &[u8], old: Option<(u8, &[u8])>| replaced.note(old));
         replaced.retire(pool, 0, None)?;
@@ -237,12 +236,14 @@ impl Applier {
             Err(e) if is_unreadable(&e) => {
                 let error = tree_error(pool, tree.id, e);
                 tracing::warn!(%error, "a dropped tree can't be freed; the next open tries again");
+                self.waiting.postponed().forget_stranded(tree.id);
                 self.dropped.pop_front();
                 return Ok(self.has_droppable());
             }
             freed => freed.map_err(|e| tree_error(pool, tree.id, e))?,
         };
         if freed {
+            self.waiting.postponed().forget_stranded(tree.id);
             self.dropped.pop_front();
             self.catalog_delete(pool, self.merged(), &catalog::dropped_key(tree.id))?;
         }

@@ -415,13 +415,32 @@ impl Shared {
         }
         let hold = self.postponed.hold();
         while !self.options.fault.is(Fault::CutInWindow) && self.merge_step()? {}
-        let mut applier = self.apply.lock();
-        if applier.stranded.is_any() && !applier.waiting.is_merging() {
-            let retried = applier.retry_all_stranded(&self.pool, STRANDED_TRIES);
-            retried.map_err(|e| self.fail_now(format!("putting into its tree what waited for a page failed: {e}")))?;
-        }
-        drop(applier);
+        self.retry_stranded()?;
         Ok(hold)
+    }
+
+    /// Tries to put into the trees what is stranded, until some leaves could not be read. While no window may begin.
+    fn retry_stranded(&self) -> Result<()> {
+        let (mut last, mut failing) = (None, 0);
+        while failing < STRANDED_TRIES && self.postponed.is_any_stranded() {
+            let some = self.apply.lock().some_stranded(last.as_ref(), LOT);
+            let Some((tree, key)) = some.last() else { return Ok(()) };
+            last = Some((tree.id, key.clone()));
+            let is_readable = |(tree, key): &(Tree, Box<[u8]>)| {
+                let is_readable = failing < STRANDED_TRIES && pages::find(&self.pool, *tree, key, |_| ()).is_ok();
+                failing += usize::from(!is_readable);
+                is_readable
+            };
+            let readable: Vec<_> = some.into_iter().filter(is_readable).collect();
+            let mut applier = self.apply.lock();
+            let _guard = FailOnPanic(self);
+            self.health.check()?;
+            if !readable.is_empty() && !applier.waiting.is_merging() {
+                let retried = applier.retry_some_stranded(&self.pool, &readable);
+                retried.map_err(|e| self.fail_now(format!("putting into its tree what waited for a page failed: {e}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Where more waits than should, whoever makes it more waits until less does, or merges it, where nobody does in the background.

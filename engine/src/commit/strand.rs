@@ -17,12 +17,12 @@
 use super::apply::Applier;
 use super::change::{Changed, cells_of};
 use super::record::{self, Operation};
-use crate::btree::{Lsns, TreeError, TreeId};
+use crate::btree::{Lsns, Tree, TreeError, TreeId};
 use crate::catalog::{self, KeyspaceState};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
-use crate::pages::{EnginePool, tree_error};
-use crate::postponed::Write;
+use crate::pages::{self, EnginePool, tree_error};
+use crate::postponed::{OVERHEAD, Write};
 use crate::store::Draw;
 use crate::stranded::{Pieces, split};
 use crate::versions;
@@ -38,7 +38,7 @@ pub(crate) struct Stranded {
     places: BTreeMap<TreeId, BTreeMap<Box<[u8]>, Place>>,
     /// The next number never used.
     next: u64,
-    /// Bytes of these, and how many there may be.
+    /// Bytes of these, about, and how many there may be.
     bytes: u64,
     limit: u64,
 }
@@ -53,7 +53,18 @@ struct Place {
 
 /// Whether an error says that a page can't be read, or is damaged, and nothing else.
 pub(super) fn is_unreadable(e: &TreeError<Error>) -> bool {
-    matches!(e, TreeError::Load(LoadError::NotAllocated(_) | LoadError::Store(Error::Io(_) | Error::Corrupt(_))))
+    matches!(e, TreeError::Load(LoadError::Store(e)) if is_of_page(e))
+}
+
+fn is_of_page(e: &Error) -> bool {
+    matches!(e, Error::Io(_) | Error::Corrupt(_))
+}
+
+/// What has to be put into its tree, or may stay stranded where there is no room for it either.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    Must,
+    May,
 }
 
 impl Stranded {
@@ -66,8 +77,8 @@ impl Stranded {
         !self.places.is_empty()
     }
 
-    fn has(&self, tree: TreeId, key: &[u8]) -> bool {
-        self.places.get(&tree).is_some_and(|keys| keys.contains_key(key))
+    fn place(&self, tree: TreeId, key: &[u8]) -> Option<Place> {
+        self.places.get(&tree)?.get(key).copied()
     }
 
     /// The keys of a tree that lie in a range.
@@ -84,6 +95,14 @@ impl Stranded {
         older
     }
 
+    /// Some keys, in order, behind the one that was met last.
+    fn some_behind(&self, last: Option<&(TreeId, Box<[u8]>)>, count: usize) -> Vec<(TreeId, Box<[u8]>)> {
+        let trees = self.places.range(last.map_or(TreeId(0), |(tree, _)| *tree)..);
+        let keys = trees.flat_map(|(tree, keys)| keys.keys().map(|key| (*tree, key)));
+        let behind = keys.filter(|(tree, key)| last.is_none_or(|(of, last)| (*of, last) < (*tree, *key)));
+        behind.take(count).map(|(tree, key)| (tree, key.clone())).collect()
+    }
+
     fn remove(&mut self, tree: TreeId, key: &[u8]) -> Option<Place> {
         let keys = self.places.get_mut(&tree)?;
         let place = keys.remove(key)?;
@@ -95,13 +114,17 @@ impl Stranded {
     }
 }
 
+fn can_wait(operation: &Operation<'_>) -> bool {
+    matches!(operation, Operation::Put { .. } | Operation::Delete { .. })
+}
+
 impl Applier {
     /// Index of the first operation on a key that has stranded writes.
     pub(super) fn first_stranded(&self, tree: TreeId, operations: &[Operation<'_>]) -> Option<usize> {
         if !self.stranded.is_any() || self.fault.is(Fault::StrandedOvertaken) {
             return None;
         }
-        operations.iter().position(|o| o.point().is_some_and(|(_, key)| self.stranded.has(tree, key)))
+        operations.iter().position(|o| o.point().is_some_and(|(_, key)| self.stranded.place(tree, key).is_some()))
     }
 
     /// Strands operations on one key, oldest first, because of `why`.
@@ -112,12 +135,12 @@ impl Applier {
         operations: &[Operation<'_>],
         why: Error,
     ) -> Result<()> {
-        let can_wait = |o: &Operation<'_>| matches!(o, Operation::Put { .. } | Operation::Delete { .. });
         let Some((tree, key)) = operations.first().and_then(Operation::point) else { return Ok(()) };
         let records: Vec<Arc<[u8]>> = operations.iter().map(|o| record::single(o).into()).collect();
         let (last, lsn) = (records.len() - 1, lsns.of(records.len() - 1));
-        let bytes = records[last].len() as u64;
-        if !operations.iter().all(can_wait) || self.stranded.bytes + bytes > self.stranded.limit {
+        let bytes = records[last].len() as u64 + OVERHEAD;
+        let others = self.stranded.bytes - self.stranded.place(tree, key).map_or(0, |older| older.bytes);
+        if !operations.iter().all(can_wait) || others + bytes > self.stranded.limit {
             return Err(why);
         }
         let piece_max = crate::btree::limits(pool.page_size()).inline_value_max(catalog::stranded_key(0, 0).len());
@@ -159,7 +182,8 @@ impl Applier {
         while let Some(at) = self.first_stranded(tree, &operations[from..]) {
             from += at;
             if let Some((_, key)) = operations[from].point() {
-                why = self.retry_stranded(pool, keyspace, (newest, Draw::Ordinary), key)?.or(why);
+                let how = if can_wait(&operations[from]) { Retry::May } else { Retry::Must };
+                why = self.retry_stranded(pool, keyspace, (newest, how), key)?.or(why);
             }
             from += 1;
         }
@@ -175,7 +199,7 @@ impl Applier {
         range: (Bound<&[u8]>, Bound<&[u8]>),
     ) -> Result<()> {
         for key in self.stranded.keys_of(keyspace.tree()?.id, range) {
-            if let Some(why) = self.retry_stranded(pool, keyspace, (newest, Draw::Deletes), &key)? {
+            if let Some(why) = self.retry_stranded(pool, keyspace, (newest, Retry::Must), &key)? {
                 return Err(why);
             }
         }
@@ -188,10 +212,14 @@ impl Applier {
         &mut self,
         pool: &EnginePool,
         keyspace: &Arc<KeyspaceState>,
-        (newest, draw): (u64, Draw),
+        (newest, how): (u64, Retry),
         key: &[u8],
     ) -> Result<Option<Error>> {
         let tree = keyspace.tree()?;
+        let place = self.stranded.place(tree.id, key);
+        if let Some(why) = self.unreadable_of(pool, tree, key, place)? {
+            return Ok(Some(why));
+        }
         let writes = self.waiting.postponed().stranded_of(tree.id, key);
         let lsns: Vec<u64> = writes.iter().map(|write| write.lsn).collect();
         let operation = |write| match Write::value(write) {
@@ -202,9 +230,11 @@ impl Applier {
         // Room for these pages was promised when they were to be changed first; by now others may have it.
         let bytes: usize = writes.iter().map(|write| key.len() + write.value().map_or(0, <[u8]>::len)).sum();
         let pages = 4 * operations.len() + 2 * bytes / pool.page_size() + 16;
+        let draw = if how == Retry::Must { Draw::Checkpoint } else { Draw::Ordinary };
         let _promise = match pool.store().promise(pages as u64, || pool.dirty_pages(), draw) {
+            Err(Error::NoSpace { .. }) if how == Retry::Must => None,
             Err(e @ Error::NoSpace { .. }) => return Ok(Some(e)),
-            promise => promise?,
+            promise => Some(promise?),
         };
         let cells = cells_of(pool, tree.id, Lsns::Each(&lsns), &operations)?;
         let nobody_below = self.versions.as_ref().map_or(0, versions::Writer::pruned_to);
@@ -220,15 +250,28 @@ impl Applier {
         cells[made..].iter().flatten().for_each(|(kind, bytes)| changed.replaced.note(Some((*kind, bytes))));
         self.change_len(keyspace, &changed.lens);
         changed.replaced.retire(pool, newest, self.versions.as_mut())?;
-        if why.is_none()
-            && let Some(place) = self.stranded.remove(tree.id, key)
-        {
-            self.forget_place(pool, newest, place)?;
+        if why.is_none() {
+            self.stranded.remove(tree.id, key);
+            place.map_or(Ok(()), |place| self.forget_place(pool, newest, place))?;
         }
         // Only now: whoever does not find them any more goes by the tree and the number of entries. Should some be left, those before them are
         // not to be put into the tree again, over what is newer.
         self.waiting.postponed().unstrand(&writes[..made]);
         Ok(why)
+    }
+
+    /// Why a key's leaf, or the pages of the catalog that have what is stranded of it, can't be read, if they can't.
+    fn unreadable_of(&self, pool: &EnginePool, tree: Tree, key: &[u8], place: Option<Place>) -> Result<Option<Error>> {
+        let pieces = place.into_iter().flat_map(|place| (0..place.pieces).map(move |piece| (place.number, piece)));
+        let mut outcome = pages::find(pool, tree, key, |_| ());
+        for (number, piece) in pieces {
+            outcome = outcome.and_then(|()| pages::find(pool, self.catalog, &catalog::stranded_key(number, piece), |_| ()));
+        }
+        match outcome {
+            Ok(()) => Ok(None),
+            Err(e) if is_of_page(&e) => Ok(Some(e)),
+            Err(e) => Err(e),
+        }
     }
 
     fn forget_place(&mut self, pool: &EnginePool, lsn: u64, place: Place) -> Result<()> {
@@ -250,7 +293,7 @@ impl Applier {
         for write in pieces.checked(self.applied) {
             let write = write?;
             let (tree, key) = write.operation()?;
-            let place = Place { number: write.number, pieces: write.pieces, bytes: write.record.len() as u64 };
+            let place = Place { number: write.number, pieces: write.pieces, bytes: write.record.len() as u64 + OVERHEAD };
             self.stranded.enter(tree, key, place);
             self.stranded.next = self.stranded.next.max(write.number + 1);
             postponed.strand(write.lsn, &write.record)?;
@@ -259,7 +302,24 @@ impl Applier {
         Ok(())
     }
 
-    /// Tries to put into the trees all that is stranded, until so many have failed. While no window is under way.
+    /// Some keys with stranded writes, in order, behind the one that was met last, each with its tree.
+    pub(super) fn some_stranded(&self, last: Option<&(TreeId, Box<[u8]>)>, count: usize) -> Vec<(Tree, Box<[u8]>)> {
+        let some = self.stranded.some_behind(last, count).into_iter();
+        some.filter_map(|(tree, key)| Some((self.keyspace(tree)?.tree().ok()?, key))).collect()
+    }
+
+    /// Tries to put into their trees what is stranded of some keys. While no window is under way.
+    pub(super) fn retry_some_stranded(&mut self, pool: &EnginePool, keys: &[(Tree, Box<[u8]>)]) -> Result<()> {
+        let lsn = self.merged();
+        for (tree, key) in keys {
+            if let Some(keyspace) = self.keyspace(tree.id).filter(|_| self.stranded.place(tree.id, key).is_some()) {
+                self.retry_stranded(pool, &keyspace, (lsn, Retry::May), key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries to put into the trees all that is stranded, until so many have failed. At an open.
     pub(crate) fn retry_all_stranded(&mut self, pool: &EnginePool, mut failing_max: usize) -> Result<()> {
         let (lsn, trees) = (self.merged(), self.stranded.places.keys().copied().collect::<Vec<_>>());
         for tree in trees {
@@ -273,7 +333,7 @@ impl Applier {
                 if failing_max == 0 {
                     return Ok(());
                 }
-                failing_max -= usize::from(self.retry_stranded(pool, &keyspace, (lsn, Draw::Ordinary), &key)?.is_some());
+                failing_max -= usize::from(self.retry_stranded(pool, &keyspace, (lsn, Retry::May), &key)?.is_some());
             }
         }
         Ok(())
