@@ -47,10 +47,6 @@ const LOT_AT_ONCE: usize = 1024;
 /// Reads of what is stranded that may fail before a checkpoint's cut.
 const STRANDED_TRIES: usize = 4;
 
-/// How often the catalog is tried where nothing else can be read, and with what pauses: half a second in all.
-const CATALOG_TRIES: usize = 50;
-const CATALOG_PAUSE: Duration = Duration::from_millis(10);
-
 /// How often somebody who wants a window to begin looks whether one may.
 const HELD_PAUSE: Duration = Duration::from_micros(200);
 
@@ -333,22 +329,12 @@ impl Shared {
             is_any_unreadable |= pages::find(&self.pool, tree, key, |_| ()).is_err();
         }
         if is_any_unreadable {
-            self.await_catalog(lot.catalog);
+            // What is stranded goes there: brought in without the lock, and tried again as well.
+            let _ = pages::find(&self.pool, lot.catalog, &catalog::stranded_key(u64::MAX, 0), |_| ());
         }
         let mut applier = self.apply.lock();
         self.merge_lot(&mut applier, &lot)?;
         Ok(true)
-    }
-
-    /// Brings in the page of the catalog that what is about to be stranded goes to. Where nothing can be read, that may pass: then so does what
-    /// made the leaves unreadable, and nothing has to fail.
-    fn await_catalog(&self, catalog: Tree) {
-        for _ in 0..CATALOG_TRIES {
-            if pages::find(&self.pool, catalog, &catalog::stranded_key(u64::MAX, 0), |_| ()).is_ok() {
-                return;
-            }
-            ashlar_disk::sync::sleep(CATALOG_PAUSE);
-        }
     }
 
     /// The next lot, of a window that begins if none is under way and one may.
