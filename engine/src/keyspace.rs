@@ -191,8 +191,8 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`Error::KeyspaceNotEmpty`], [`Error::NotSorted`], [`Error::KeyTooLarge`], [`Error::NoSpace`],
-    /// [`Error::TransactionTooLarge`] where the list of pages is larger than the log's limit takes; errors of the entries
-    /// themselves. Nothing was changed.
+    /// [`Error::TransactionTooLarge`] where the list of pages is larger than the log's limit takes; those of [`Keyspace::len`]; errors of the
+    /// entries themselves. Nothing was changed.
     pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
         &self,
         entries: impl IntoIterator<Item = std::result::Result<(K, V), E>>,
