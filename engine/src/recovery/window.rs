@@ -11,10 +11,18 @@ use crate::commit::apply::{Applier, Names};
 use crate::commit::record;
 use crate::error::Result;
 use crate::pages::EnginePool;
+use ashlar_disk::words;
 use std::cmp::Ordering;
 
-/// Points that are handed to a tree at once: as many as keep what is made for each of them in the processor's caches.
-const AT_ONCE: usize = 8192;
+/// Points that are handed to a tree at once: as few as keep what is made for each of them, and their bytes, in the processor's caches; as
+/// many as keep reads of leaves in flight.
+const AT_ONCE: usize = 1024;
+
+/// Points whose bytes the processor is asked for ahead: in the order of the keys each stands somewhere else.
+const AHEAD: usize = 16;
+
+/// Cache lines of each that it is asked for: what a small entry takes.
+const LINES: usize = 3;
 
 /// Operations gathered and not yet applied.
 #[derive(Default)]
@@ -129,13 +137,21 @@ fn apply_points(
     for of_tree in points.chunk_by(|a, b| a.tree == b.tree) {
         for some in of_tree.chunks(AT_ONCE) {
             operations.clear();
-            for point in some {
+            for (i, point) in some.iter().enumerate() {
+                if let Some(soon) = some.get(i + AHEAD) {
+                    fetch(&parts[soon.part as usize].bodies[soon.at as usize..]);
+                }
                 operations.push(record::one(&parts[point.part as usize].bodies[point.at as usize..], lsn)?);
             }
             applier.apply_points(pool, lsn, some[0].tree, &operations, None)?;
         }
     }
     Ok(())
+}
+
+/// Asks the processor for an operation that `bytes` begin with.
+fn fetch(bytes: &[u8]) {
+    bytes.chunks(64).take(LINES).for_each(|line| words::fetch(&line[0]));
 }
 
 /// Moves the last one of each key to the front of points that are in order.
