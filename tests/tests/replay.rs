@@ -39,11 +39,11 @@ fn written(seed: u64) -> (Sim, [Expected; 2], u64) {
             let (which, key) = (rng.random_range(0..2), key(rng.random_range(0..KEYS)));
             if rng.random_bool(0.1) {
                 models[which].remove(&key);
-                batch.remove(&keyspaces[which], key);
+                batch.remove(&keyspaces[which], key).unwrap();
             } else {
                 let value = value_of(rng.random(), rng.random_range(0..150));
                 models[which].insert(key.clone(), value.clone());
-                batch.insert(&keyspaces[which], key, value);
+                batch.insert(&keyspaces[which], key, value).unwrap();
             }
         }
         batch.commit().unwrap();
