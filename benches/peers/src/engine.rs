@@ -4,6 +4,7 @@
 //! 2. Durability is that of the whole row: who opens an engine says what its commits are to promise.
 //! 3. Values are lent to a closure where they lie, so that an engine that need not copy does not.
 
+use crate::host;
 use anyhow::Result;
 use ashlar_workload::data::KEY_LEN;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,19 @@ pub struct Settings {
     pub access: Access,
     /// Whether what was written must be there after closing. False for rows that throw their data away.
     pub keep: bool,
+}
+
+/// Bytes that a row takes beside the engine's memory, at a guess: its own, and the page cache's.
+const MEMORY_BESIDE: u64 = 512 << 20;
+
+impl Settings {
+    /// Has the kernel hand out as much memory as the row will take, where the row fits in memory.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn touch_memory(&self) -> Result<()> {
+        if self.larger_than_memory { Ok(()) } else { host::touch_memory(self.cache_bytes + MEMORY_BESIDE) }
+    }
 }
 
 /// An open engine.

@@ -3,6 +3,9 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+/// Bytes of a page of memory.
+const PAGE: usize = 4096;
+
 /// The machine while a row began.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Host {
@@ -72,6 +75,19 @@ impl Used {
     }
 }
 
+/// Has the kernel hand out this much memory, and gives it back. Where a virtual machine returns free memory to its host, what is free is
+/// slow to touch until it was touched once, and the longer ago that was the more of it: a row would measure what ran before it. In
+/// [`Used::peak_rss_bytes`] it does not count.
+///
+/// # Errors
+/// The kernel does not forget the peak.
+pub fn touch_memory(bytes: u64) -> Result<()> {
+    let mut memory = vec![0u8; bytes as usize];
+    memory.chunks_mut(PAGE).for_each(|page| page[0] = 1);
+    drop(std::hint::black_box(memory));
+    std::fs::write("/proc/self/clear_refs", "5").context("resetting the peak of memory in /proc/self/clear_refs")
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
@@ -112,6 +128,9 @@ mod tests {
         assert!(used.peak_rss_bytes >= memory.len() as u64);
         assert!(used.since(&before).cpu_s >= 0.0 && used.cpu_s > 0.0);
         let host = Host::now();
+        drop(memory);
+        touch_memory(64 << 20).unwrap();
+        assert!(Used::so_far().unwrap().peak_rss_bytes < used.peak_rss_bytes - (32 << 20));
         assert!(host.cores > 0 && host.memory_bytes > 0 && !host.kernel.is_empty());
     }
 }

@@ -292,6 +292,7 @@ fn run(plan: &Plan, spec: &Spec, dir: &Path) -> Result<Measured> {
         };
         return Ok(((sample, 0), engine, Used::so_far()?.since(&before)));
     }
+    settings.touch_memory()?;
     let engine = (spec.open)(&settings)?;
     if plan.workload == Workload::BlobGet {
         blob::put(&*engine, set, 1, plan.load_limit()?)?;

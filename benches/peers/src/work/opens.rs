@@ -23,6 +23,7 @@ pub const STARTED: &str = "started";
 /// Those of the engine, and wrong data.
 pub fn reopen(spec: &Spec, settings: &Settings, set: Set) -> Result<(Sample, Box<dyn Engine>)> {
     cached::drop_files(&settings.dir)?;
+    settings.touch_memory()?;
     let start = Instant::now();
     let engine = (spec.open)(settings)?;
     OnData::new(&*engine, set, 0)?.look(set.n / 2)?;
