@@ -114,6 +114,15 @@ impl<S: PageStore> Core<S> {
         (count, seen)
     }
 
+    /// The address of `page` on disk, where it is not in memory.
+    pub(crate) fn address(&self, page: PageId) -> Option<u64> {
+        let entry = self.table.open(page).ok()??;
+        if entry.slot() == Slot::Unknown {
+            self.materialize(page, entry);
+        }
+        if let Slot::OnDisk(at) = entry.slot() { Some(at.address()) } else { None }
+    }
+
     pub(crate) fn is_resident(&self, page: PageId) -> bool {
         self.table.entry(page).is_some_and(|entry| matches!(entry.slot(), Slot::Resident(_)))
     }

@@ -245,6 +245,12 @@ impl<S: PageStore> Pool<S> {
         self.core.bring(pages);
     }
 
+    /// Where `page` stands on disk, if it is not in memory: by its address pages can be brought in that order. It may have changed by the
+    /// time this is known.
+    pub fn address(&self, page: PageId) -> Option<u64> {
+        self.core.address(page)
+    }
+
     /// Whether `page` is being read; it may not be any more by the time this is known.
     pub fn is_being_read(&self, page: PageId) -> bool {
         self.core.is_being_read(page)

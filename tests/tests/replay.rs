@@ -1,5 +1,5 @@
 //! A log with many commits beyond the last checkpoint, replayed in one window and in many: so many keys that a window is handed to the trees
-//! in lots, and all of them are there.
+//! in lots, or leaf by leaf where the leaves stand in the file, and all of them are there.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -25,13 +25,24 @@ fn key(i: u32) -> Vec<u8> {
     key
 }
 
-/// Puts and removals in random order, most keys once, with a removal of a range between two halves; then the machine stops.
-fn written(seed: u64) -> (Sim, [Expected; 2], u64) {
+/// Puts and removals in random order, most keys once, with a removal of a range between two halves; then the machine stops. Where the
+/// trees are `full` at the checkpoint before, what is replayed changes leaves that stand in the file, splits and joins them.
+fn written(seed: u64, full: bool) -> (Sim, [Expected; 2], u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let sim = Sim::new(SimOptions::new(seed));
     let db = options(&sim).open("/db").unwrap();
     let keyspaces = KEYSPACES.map(|name| db.keyspace(name).unwrap());
     let mut models = [Expected::new(), Expected::new()];
+    for (keyspace, model) in keyspaces.iter().zip(&mut models).filter(|_| full) {
+        let mut batch = db.batch();
+        // In an order in which leaves that follow each other do not stand so.
+        for i in (0..KEYS).map(|i| i * 7919 % KEYS).filter(|i| i % 3 > 0) {
+            let value = value_of(i.into(), i as usize % 120);
+            model.insert(key(i), value.clone());
+            batch.insert(keyspace, key(i), value).unwrap();
+        }
+        batch.commit().unwrap();
+    }
     db.checkpoint().unwrap();
     for number in 0..COMMITS {
         let mut batch = db.batch();
@@ -72,13 +83,15 @@ fn check(db: &Database, models: &[Expected; 2], commits: u64) {
 fn whatever_the_windows_every_key_of_a_long_log_is_there() {
     for (seed, window) in [(1, None), (2, Some(1 << 20)), (3, Some(100 << 10))] {
         for background in [Background::Manual, Background::Threads] {
-            let (sim, models, commits) = written(seed);
-            let with = |options: Options| window.into_iter().fold(options, Options::recovery_window);
-            let db = with(options(&sim)).read_only(true).open("/db").unwrap();
-            check(&db, &models, commits);
-            drop(db);
-            let db = with(options(&sim)).background(background).open("/db").unwrap();
-            check(&db, &models, commits);
+            for full in [false, true] {
+                let (sim, models, commits) = written(seed, full);
+                let with = |options: Options| window.into_iter().fold(options, Options::recovery_window);
+                let db = with(options(&sim)).read_only(true).open("/db").unwrap();
+                check(&db, &models, commits);
+                drop(db);
+                let db = with(options(&sim)).background(background).open("/db").unwrap();
+                check(&db, &models, commits);
+            }
         }
     }
 }

@@ -81,6 +81,22 @@ impl LeavesAhead {
 }
 
 impl Tree {
+    /// The leaves in which the keys of `ops` lie, in order, each with the first key that lies behind it. Pages above the leaves are read where
+    /// they are missing, the leaves are not looked at. The list ends early where a page above can't be read, or is wrong.
+    pub fn leaves<S: PageStore>(&self, pool: &Pool<S>, ops: &[TreeOp<'_>]) -> Vec<(PageId, usize)> {
+        let (mut all, mut found, mut at) = (Vec::new(), Vec::new(), 0);
+        while at < ops.len() {
+            match self.leaves_of(pool, ops, at, usize::MAX, &mut found) {
+                Err(Stop::Missing(page)) if pool.load(page).is_ok() => continue,
+                _ => {}
+            }
+            let Some(&(_, end)) = found.last() else { break };
+            all.append(&mut found);
+            at = end;
+        }
+        all
+    }
+
     /// The leaves in which the keys of `ops` from `first` on lie, as many as stand under the same parent as the first one and at most `max`.
     /// They replace what `found` holds. It stays empty where writers kept disturbing.
     ///
@@ -174,6 +190,7 @@ mod tests {
             };
             let keys: Vec<Vec<u8>> = (0..300).map(|_| key(&mut random)).collect();
             let tree = tree_of(&pool, &keys);
+            let leaf_of = |key: &[u8]| wait_for(&pool, || tree.get(&pool, key, |found| found.page));
             let mut sought: Vec<Vec<u8>> = (0..random.random_range(1..200)).map(|_| key(&mut random)).collect();
             sought.sort();
             sought.dedup();
@@ -186,13 +203,19 @@ mod tests {
                 for &(page, end) in &found {
                     assert!(end > at, "seed {seed}: a leaf without a key");
                     for op in &ops[at..end] {
-                        assert_eq!(wait_for(&pool, || tree.get(&pool, op.key, |found| found.page)), page, "seed {seed}");
+                        assert_eq!(leaf_of(op.key), page, "seed {seed}");
                     }
                     at = end;
                 }
                 lists += 1;
             }
             assert!(lists > 1 || ops.len() < 30, "seed {seed}: a list ends where its parent does");
+            let mut at = 0;
+            for (page, end) in tree.leaves(&pool, &ops) {
+                assert!(ops[at..end].iter().all(|op| leaf_of(op.key) == page), "seed {seed}");
+                at = end;
+            }
+            assert_eq!(at, ops.len(), "seed {seed}");
         }
     }
 

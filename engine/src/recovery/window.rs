@@ -1,22 +1,19 @@
-//! A window of replay: parts of the log, gathered, the last operation of each key kept, and applied in key order.
+//! A window of replay: parts of the log, gathered, sorted, the last operation of each key kept, and applied.
 //!
 //! Invariants:
 //! 1. The points of each part are sorted as it comes, while others are still being read; when the window is applied, what is sorted by
 //!    parts is merged.
 //! 2. Of one key the operations stay in the order of the log. Nothing passes a [`Step`].
 
+use super::by_leaf;
 use super::part::{Part, Point, Step};
 use super::replay::promise;
 use crate::commit::apply::{Applier, Names};
-use crate::commit::record;
+use crate::commit::record::{self, Operation};
 use crate::error::Result;
 use crate::pages::EnginePool;
 use ashlar_disk::words;
 use std::cmp::Ordering;
-
-/// Points that are handed to a tree at once: as few as keep what is made for each of them, and their bytes, in the processor's caches; as
-/// many as keep reads of leaves in flight.
-const AT_ONCE: usize = 1024;
 
 /// Points whose bytes the processor is asked for ahead: in the order of the keys each stands somewhere else.
 const AHEAD: usize = 16;
@@ -133,25 +130,51 @@ fn apply_points(
     }
     let points = last_of_each_key(parts, points);
     let _promise = promise(pool, (points.len() as u64).min(pool.store().space_use().pages), weight)?;
-    let mut operations = Vec::with_capacity(points.len().min(AT_ONCE));
+    let mut operations = Vec::new();
     for of_tree in points.chunk_by(|a, b| a.tree == b.tree) {
-        for some in of_tree.chunks(AT_ONCE) {
+        let tree = of_tree[0].tree;
+        let Some(keyspace) = applier.keyspace(tree) else { continue };
+        let runs = by_leaf::runs(pool, keyspace.tree()?, parts, of_tree);
+        let mut ahead = Ahead::of(parts, of_tree, runs.iter().flat_map(|run| run.points.clone()));
+        by_leaf::each(pool, &runs, |run| {
             operations.clear();
-            for (i, point) in some.iter().enumerate() {
-                if let Some(soon) = some.get(i + AHEAD) {
-                    fetch(&parts[soon.part as usize].bodies[soon.at as usize..]);
-                }
-                operations.push(record::one(&parts[point.part as usize].bodies[point.at as usize..], lsn)?);
+            for point in &of_tree[run.points.clone()] {
+                ahead.step();
+                operations.push(operation(parts, point, lsn)?);
             }
-            applier.apply_points(pool, lsn, some[0].tree, &operations, None)?;
-        }
+            applier.apply_points(pool, lsn, tree, &operations, run.leaf)
+        })?;
     }
     Ok(())
 }
 
-/// Asks the processor for an operation that `bytes` begin with.
-fn fetch(bytes: &[u8]) {
-    bytes.chunks(64).take(LINES).for_each(|line| words::fetch(&line[0]));
+/// The operation of a point.
+fn operation<'a>(parts: &'a [Part], point: &Point, lsn: u64) -> Result<Operation<'a>> {
+    record::one(&parts[point.part as usize].bodies[point.at as usize..], lsn)
+}
+
+/// Asks the processor for the bytes of points some points ahead, in the order in which their turn comes.
+pub(super) struct Ahead<'a, I> {
+    parts: &'a [Part],
+    points: &'a [Point],
+    soon: I,
+}
+
+impl<'a, I: Iterator<Item = usize>> Ahead<'a, I> {
+    pub(super) fn of(parts: &'a [Part], points: &'a [Point], order: I) -> Ahead<'a, I> {
+        let mut ahead = Ahead { parts, points, soon: order };
+        (0..AHEAD).for_each(|_| ahead.step());
+        ahead
+    }
+
+    /// The turn of one point has come.
+    pub(super) fn step(&mut self) {
+        if let Some(soon) = self.soon.next() {
+            let point = &self.points[soon];
+            let bytes = &self.parts[point.part as usize].bodies[point.at as usize..];
+            bytes.chunks(64).take(LINES).for_each(|line| words::fetch(&line[0]));
+        }
+    }
 }
 
 /// Moves the last one of each key to the front of points that are in order.
@@ -187,7 +210,6 @@ fn head(key: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::btree::TreeId;
-    use crate::commit::record::Operation;
     use rand::{RngExt, SeedableRng};
     use std::collections::BTreeMap;
 
