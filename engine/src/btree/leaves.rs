@@ -85,15 +85,20 @@ impl Tree {
     /// they are missing, the leaves are not looked at. The list ends early where a page above can't be read, or is wrong.
     pub fn leaves<S: PageStore>(&self, pool: &Pool<S>, ops: &[TreeOp<'_>]) -> Vec<(PageId, usize)> {
         let (mut all, mut found, mut at) = (Vec::new(), Vec::new(), 0);
+        // What was read stays until it has been looked at.
+        let mut held = None;
         while at < ops.len() {
-            match self.leaves_of(pool, ops, at, usize::MAX, &mut found) {
-                Err(Stop::Missing(page)) if pool.load(page).is_ok() => continue,
-                _ => {}
+            if let Err(Stop::Missing(page)) = self.leaves_of(pool, ops, at, usize::MAX, &mut found) {
+                held = pool.load(page).ok();
+                if held.is_some() {
+                    continue;
+                }
             }
             let Some(&(_, end)) = found.last() else { break };
             all.append(&mut found);
             at = end;
         }
+        drop(held);
         all
     }
 

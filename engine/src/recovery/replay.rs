@@ -1,8 +1,9 @@
 //! Replay: the commits that the log holds beyond the last checkpoint, applied again.
 //!
 //! In *windows* ([`window`](super::window)): the operations of many commits are gathered, sorted, the last one of each key kept, and applied
-//! leaf by leaf ([`by_leaf`](super::by_leaf)), so that each leaf is read and changed once a window. All of a window bears the LSN of its last commit, or of the operation on a
-//! range or a whole keyspace that it comes before: nobody reads before recovery is over, and no snapshot outlives a restart.
+//! leaf by leaf ([`by_leaf`](super::by_leaf)), so that each leaf is read and changed once a window. All of a window bears the LSN of its last
+//! commit, or of the operation on a range or a whole keyspace that it comes before: nobody reads before recovery is over, and no snapshot
+//! outlives a restart.
 //!
 //! The log is read, checked and taken apart by a thread of its own, [`part`](super::part) by part ([`handover`](super::handover)); meanwhile
 //! parts are sorted, and memory for the pages taken that they will need.
