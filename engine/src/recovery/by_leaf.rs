@@ -6,8 +6,7 @@
 //! In which order leaves are changed makes no difference: each point stands in one of them, and all of a window bear the same LSN. That
 //! a point belongs in a leaf is a guess, which is looked at again when it is applied: a leaf before may have been split or joined.
 
-use super::part::{Part, Point};
-use super::window::Ahead;
+use super::part::{Part, Point, PointsAhead};
 use crate::btree::{Change, Tree, TreeOp};
 use crate::error::Result;
 use crate::pages::EnginePool;
@@ -50,7 +49,7 @@ pub(super) fn runs(pool: &EnginePool, tree: Tree, parts: &[Part], points: &[Poin
 /// The points as runs by their leaves, in the order of the keys.
 fn leaves(pool: &EnginePool, tree: Tree, parts: &[Part], points: &[Point]) -> Vec<Run> {
     let (mut runs, mut from): (Vec<Run>, usize) = (Vec::new(), 0);
-    let mut ahead = Ahead::of(parts, points, 0..points.len());
+    let mut ahead = PointsAhead::of(parts, points, 0..points.len());
     for some in points.chunks(AT_ONCE) {
         let ops: Vec<TreeOp<'_>> = some
             .iter()

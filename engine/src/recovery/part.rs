@@ -9,10 +9,17 @@ use crate::btree::TreeId;
 use crate::bulk::Placed;
 use crate::commit::record::{self, Operation};
 use crate::error::Result;
+use ashlar_disk::words;
 use std::ops::Range;
 
 /// What an operation counts for beside its bytes.
 const WEIGHT: usize = 64;
+
+/// Points whose bytes the processor is asked for ahead: in the order of the keys each stands somewhere else.
+const AHEAD: usize = 16;
+
+/// Cache lines of each that it is asked for: what a small entry takes.
+const LINES: usize = 3;
 
 /// Operations of records that follow each other.
 #[derive(Default)]
@@ -101,6 +108,30 @@ impl Part {
     pub(super) fn key(&self, point: &Point) -> &[u8] {
         let start = point.at as usize + point.key.0 as usize;
         &self.bodies[start..start + point.key.1 as usize]
+    }
+}
+
+/// Asks the processor for the bytes of points some points ahead, in the order in which their turn comes.
+pub(super) struct PointsAhead<'a, I> {
+    parts: &'a [Part],
+    points: &'a [Point],
+    soon: I,
+}
+
+impl<'a, I: Iterator<Item = usize>> PointsAhead<'a, I> {
+    pub(super) fn of(parts: &'a [Part], points: &'a [Point], order: I) -> PointsAhead<'a, I> {
+        let mut ahead = PointsAhead { parts, points, soon: order };
+        (0..AHEAD).for_each(|_| ahead.step());
+        ahead
+    }
+
+    /// The turn of one point has come.
+    pub(super) fn step(&mut self) {
+        if let Some(soon) = self.soon.next() {
+            let point = &self.points[soon];
+            let bytes = &self.parts[point.part as usize].bodies[point.at as usize..];
+            bytes.chunks(64).take(LINES).for_each(|line| words::fetch(&line[0]));
+        }
     }
 }
 

@@ -6,20 +6,13 @@
 //! 2. Of one key the operations stay in the order of the log. Nothing passes a [`Step`].
 
 use super::by_leaf;
-use super::part::{Part, Point, Step};
+use super::part::{Part, Point, PointsAhead, Step};
 use super::replay::promise;
 use crate::commit::apply::{Applier, Names};
 use crate::commit::record::{self, Operation};
 use crate::error::Result;
 use crate::pages::EnginePool;
-use ashlar_disk::words;
 use std::cmp::Ordering;
-
-/// Points whose bytes the processor is asked for ahead: in the order of the keys each stands somewhere else.
-const AHEAD: usize = 16;
-
-/// Cache lines of each that it is asked for: what a small entry takes.
-const LINES: usize = 3;
 
 /// Operations gathered and not yet applied.
 #[derive(Default)]
@@ -135,7 +128,7 @@ fn apply_points(
         let tree = of_tree[0].tree;
         let Some(keyspace) = applier.keyspace(tree) else { continue };
         let runs = by_leaf::runs(pool, keyspace.tree()?, parts, of_tree);
-        let mut ahead = Ahead::of(parts, of_tree, runs.iter().flat_map(|run| run.points.clone()));
+        let mut ahead = PointsAhead::of(parts, of_tree, runs.iter().flat_map(|run| run.points.clone()));
         by_leaf::each(pool, &runs, |run| {
             operations.clear();
             for point in &of_tree[run.points.clone()] {
@@ -151,30 +144,6 @@ fn apply_points(
 /// The operation of a point.
 fn operation<'a>(parts: &'a [Part], point: &Point, lsn: u64) -> Result<Operation<'a>> {
     record::one(&parts[point.part as usize].bodies[point.at as usize..], lsn)
-}
-
-/// Asks the processor for the bytes of points some points ahead, in the order in which their turn comes.
-pub(super) struct Ahead<'a, I> {
-    parts: &'a [Part],
-    points: &'a [Point],
-    soon: I,
-}
-
-impl<'a, I: Iterator<Item = usize>> Ahead<'a, I> {
-    pub(super) fn of(parts: &'a [Part], points: &'a [Point], order: I) -> Ahead<'a, I> {
-        let mut ahead = Ahead { parts, points, soon: order };
-        (0..AHEAD).for_each(|_| ahead.step());
-        ahead
-    }
-
-    /// The turn of one point has come.
-    pub(super) fn step(&mut self) {
-        if let Some(soon) = self.soon.next() {
-            let point = &self.points[soon];
-            let bytes = &self.parts[point.part as usize].bodies[point.at as usize..];
-            bytes.chunks(64).take(LINES).for_each(|line| words::fetch(&line[0]));
-        }
-    }
 }
 
 /// Moves the last one of each key to the front of points that are in order.
