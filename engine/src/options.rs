@@ -302,7 +302,8 @@ impl Options {
         self
     }
 
-    /// Bytes of entries that a bulk load hands at once to the thread that builds its pages. For tests. Default: 256 KiB.
+    /// Bytes of entries that a bulk load hands at once to the thread that builds its pages, a quarter of what that hands to the one that
+    /// writes them. For tests. Default: 256 KiB.
     #[doc(hidden)]
     pub fn bulk_lot(mut self, bytes: usize) -> Options {
         self.bulk_lot = bytes;

@@ -4,17 +4,22 @@
 use ashlar_disk::sim::{Restart, Sim, SimOptions};
 use ashlardb::{Background, Database, Error, Options};
 
-/// Whether the caller builds the pages, or a thread beside it.
-const BUILDERS: [Background; 2] = [Background::Manual, Background::Threads];
+/// Whether the caller builds and writes the pages, or threads beside it, and how much is handed over at once.
+#[derive(Clone, Copy, Debug)]
+struct Builder(Background, usize);
+
+const BUILDERS: [Builder; 3] =
+    [Builder(Background::Manual, 256 << 10), Builder(Background::Threads, 256 << 10), Builder(Background::Threads, 16 << 10)];
 
 fn options(sim: &Sim) -> Options {
-    built_by(Background::Manual, sim)
+    built_by(BUILDERS[0], sim)
 }
 
-fn built_by(background: Background, sim: &Sim) -> Options {
+fn built_by(Builder(background, lot): Builder, sim: &Sim) -> Options {
     Options::new()
         .file_system(sim.fs())
         .background(background)
+        .bulk_lot(lot)
         .page_size(4096)
         .cache_size(64 << 12)
         .segment_size(256 << 10)
@@ -53,9 +58,9 @@ fn a_load_is_there_at_once_from_the_log_alone_and_after_a_checkpoint() {
     BUILDERS.into_iter().for_each(is_there);
 }
 
-fn is_there(background: Background) {
+fn is_there(builder: Builder) {
     let mut sim = Sim::new(SimOptions::new(1));
-    let db = built_by(background, &sim).open("/db").unwrap();
+    let db = built_by(builder, &sim).open("/db").unwrap();
     let loaded = db.keyspace("loaded").unwrap();
     assert_eq!(loaded.bulk_load(entries(5000)).unwrap(), 5000);
     check(&db, 5000);
@@ -95,9 +100,9 @@ fn a_load_that_fails_changes_nothing_and_leaves_no_blocks_behind() {
     BUILDERS.into_iter().for_each(fails);
 }
 
-fn fails(background: Background) {
+fn fails(builder: Builder) {
     let sim = Sim::new(SimOptions::new(1));
-    let db = built_by(background, &sim).open("/db").unwrap();
+    let db = built_by(builder, &sim).open("/db").unwrap();
     let loaded = db.keyspace("loaded").unwrap();
     let before = used(&db);
     let swapped = entries(3000).chain(entries(1));
@@ -115,7 +120,7 @@ fn fails(background: Background) {
         || loaded.bulk_load(entries(3000).map(|entry| entry.inspect(|(key, _)| assert!(key < &b"key 00002999".to_vec()))));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
     assert!(loaded.is_empty().unwrap());
-    assert_eq!(used(&db), before, "{background:?}");
+    assert_eq!(used(&db), before, "{builder:?}");
     loaded.insert("one", "1").unwrap();
     assert!(matches!(loaded.bulk_load(entries(10)), Err(Error::KeyspaceNotEmpty { .. })));
     assert_eq!(loaded.get("one").unwrap().unwrap(), "1");
@@ -127,9 +132,9 @@ fn fails(background: Background) {
 /// The error is that of whoever met it, and comes before all entries are taken.
 #[test]
 fn a_load_on_a_disk_that_becomes_full_tells_so_and_leaves_no_blocks_behind() {
-    for background in BUILDERS {
+    for builder in BUILDERS {
         let sim = Sim::new(SimOptions::new(3));
-        let db = built_by(background, &sim).open("/db").unwrap();
+        let db = built_by(builder, &sim).open("/db").unwrap();
         let loaded = db.keyspace("loaded").unwrap();
         let before = used(&db);
         sim.set_capacity(8 << 20);
@@ -137,10 +142,10 @@ fn a_load_on_a_disk_that_becomes_full_tells_so_and_leaves_no_blocks_behind() {
         let small = (0..1_000_000u32).inspect(|_| taken += 1).map(|i| Ok::<_, Error>((i.to_be_bytes(), [7; 200])));
         let outcome = loaded.bulk_load(small);
         assert!(matches!(outcome, Err(Error::NoSpace { .. })), "{outcome:?}");
-        assert!((20_000..60_000).contains(&taken), "{background:?}: {taken} entries were taken");
+        assert!((20_000..60_000).contains(&taken), "{builder:?}: {taken} entries were taken");
         sim.set_capacity(1 << 30);
         assert!(loaded.is_empty().unwrap());
-        assert_eq!(used(&db), before, "{background:?}");
+        assert_eq!(used(&db), before, "{builder:?}");
         assert_eq!(loaded.bulk_load(entries(3000)).unwrap(), 3000);
         check(&db, 3000);
     }

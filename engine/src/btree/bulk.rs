@@ -162,6 +162,17 @@ impl Level {
         self.whole_len.saturating_sub(self.waiting.len() * prefix) + self.lower.len()
     }
 
+    /// What the first `count` entries take exactly in a page whose upper fence is `upper`.
+    fn exact_len(&self, count: usize, upper: &[u8]) -> usize {
+        let prefix = common_len(&self.lower, upper);
+        let entries = self.waiting[..count].iter().enumerate().map(|(index, waiting)| match waiting.what {
+            What::Value(_, len) => leaf_entry_len(waiting.key_len - prefix, len),
+            What::Child(_) if index == 0 => inner_entry_len(0),
+            What::Child(_) => inner_entry_len(waiting.key_len - prefix),
+        });
+        self.lower.len() + upper.len() + entries.sum::<usize>()
+    }
+
     /// Takes the first `count` entries away.
     fn drop_first(&mut self, count: usize) {
         let rest_at = self.waiting.get(count).map_or(self.bytes.len(), |waiting| waiting.key_at);
@@ -251,8 +262,10 @@ impl<P: PageSink> Bulk<P> {
                 0 => shortest_between(entries.key(first_out - 1), entries.key(first_out)),
                 _ => entries.key(first_out).to_vec(),
             };
-            let fits = self.build(level, first_out, Some(&separator));
-            if fits && (first_out == 1 || self.builder.used() <= self.used_max()) {
+            // Looked at before anything is copied.
+            let len = entries.exact_len(first_out, &separator);
+            if (first_out == 1 || len <= self.used_max()) && self.build(level, first_out, Some(&separator)) {
+                debug_assert_eq!(self.builder.used(), len);
                 return self.put(level, first_out, separator);
             }
         }

@@ -4,18 +4,15 @@
 //! 2. A load that is smaller than one such lot is built by the caller, as is each where the engine may have no threads.
 //! 3. No thread is left when a [`Feed`] is gone, however it ends; and all that it has written is its [`Bulk`]'s, or given back.
 
-use super::loading::Loading;
+use super::packing::Packing;
+use super::stage::{Stage, gone};
 use crate::Background;
 use crate::btree::{Bulk, BulkError, BulkOptions, TreeId, limits};
 use crate::database::Shared;
 use crate::error::{Error, Result};
-use crate::handover::{self, Giver, Next};
 use crate::value::cell;
-use ashlar_disk::sync::{JoinHandle, Mutex, spawn};
+use ashlar_disk::sync::Mutex;
 use std::sync::Arc;
-
-/// Lots that may wait for the thread.
-const WAITING_LOTS: usize = 2;
 
 /// What an entry brings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +47,7 @@ impl Lot {
 
 /// Builds a tree out of lots.
 struct Builder {
-    bulk: Bulk<Loading>,
+    bulk: Bulk<Packing>,
     shared: Arc<Shared>,
     tree: TreeId,
 }
@@ -92,14 +89,23 @@ pub(super) struct Feed {
     last: Option<Vec<u8>>,
     /// Until a thread has it.
     builder: Option<Box<Builder>>,
-    thread: Option<Thread>,
+    thread: Option<Stage<Lot, Box<Builder>>>,
+    /// Lots whose memory is to be used again.
+    spares: Arc<Mutex<Vec<Lot>>>,
 }
 
 impl Feed {
     pub(super) fn new(shared: &Arc<Shared>, options: BulkOptions) -> Feed {
-        let bulk = Bulk::new(Loading::new(shared.clone()), options);
+        let bulk = Bulk::new(Packing::new(shared.clone()), options);
         let builder = Box::new(Builder { bulk, shared: shared.clone(), tree: options.tree });
-        Feed { shared: shared.clone(), lot: Lot::default(), last: None, builder: Some(builder), thread: None }
+        Feed {
+            shared: shared.clone(),
+            lot: Lot::default(),
+            last: None,
+            builder: Some(builder),
+            thread: None,
+            spares: Arc::default(),
+        }
     }
 
     /// Whether an entry with this key may come next.
@@ -126,17 +132,25 @@ impl Feed {
         }
         let may_start = self.shared.options.background != Background::Manual;
         if let Some(builder) = self.builder.take_if(|_| may_start) {
-            self.thread = Some(Thread::start(builder)?);
+            let (spares, weight) = (self.spares.clone(), self.shared.options.bulk_lot);
+            self.thread = Some(Stage::start("ashlar-bulk", weight, builder, move |builder: &mut Box<Builder>, mut lot: Lot| {
+                builder.build(&lot)?;
+                lot.clear();
+                spares.lock().push(lot);
+                Ok(())
+            })?);
         }
         if let Some(builder) = &mut self.builder {
             builder.build(&self.lot)?;
             self.lot.clear();
             return Ok(());
         }
-        match self.thread.as_mut().is_some_and(|thread| thread.give(&mut self.lot)) {
+        let full = std::mem::replace(&mut self.lot, self.spares.lock().pop().unwrap_or_default());
+        let weight = full.bytes.len();
+        match self.thread.as_ref().is_some_and(|thread| thread.give(full, weight)) {
             true => Ok(()),
             // It tells why it takes nothing any more.
-            false => self.end().and_then(|_| Err(self.shared.fail_now(GONE.into()))),
+            false => self.end().and_then(|_| Err(gone(&self.shared))),
         }
     }
 
@@ -144,7 +158,7 @@ impl Feed {
     ///
     /// # Errors
     /// As [`Feed::add`].
-    pub(super) fn finish(mut self) -> Result<Bulk<Loading>> {
+    pub(super) fn finish(mut self) -> Result<Bulk<Packing>> {
         if let Some(mut builder) = self.builder.take() {
             builder.build(&self.lot)?;
             return Ok(builder.bulk);
@@ -153,65 +167,8 @@ impl Feed {
         self.end()
     }
 
-    fn end(&mut self) -> Result<Bulk<Loading>> {
-        let ended = self.thread.take().and_then(Thread::end);
-        ended.unwrap_or_else(|| Err(self.shared.fail_now(GONE.into())))
-    }
-}
-
-/// Why a load ends whose thread has not told why.
-const GONE: &str = "the thread that builds the pages of a bulk load has panicked: see what it said";
-
-/// The thread that builds. With this it ends.
-struct Thread {
-    giver: Option<Giver<Lot>>,
-    handle: Option<JoinHandle>,
-    /// Lots whose memory is to be used again.
-    spares: Arc<Mutex<Vec<Lot>>>,
-    outcome: Arc<Mutex<Option<Result<Bulk<Loading>>>>>,
-}
-
-impl Thread {
-    fn start(mut builder: Box<Builder>) -> Result<Thread> {
-        let (giver, taker) = handover::queue::<Lot>(WAITING_LOTS * builder.shared.options.bulk_lot);
-        let (spares, outcome): (Arc<Mutex<Vec<Lot>>>, Arc<Mutex<_>>) = Default::default();
-        let (kept, told) = (spares.clone(), outcome.clone());
-        let handle = spawn("ashlar-bulk", move || {
-            let mut built = Ok(());
-            while built.is_ok()
-                && let Next::Given(mut lot) = taker.next(true)
-            {
-                built = builder.build(&lot);
-                lot.clear();
-                kept.lock().push(lot);
-            }
-            *told.lock() = Some(built.map(|()| builder.bulk));
-        })?;
-        Ok(Thread { giver: Some(giver), handle: Some(handle), spares, outcome })
-    }
-
-    /// Hands a lot over, and leaves an empty one. False: it takes nothing any more.
-    fn give(&mut self, lot: &mut Lot) -> bool {
-        let full = std::mem::replace(lot, self.spares.lock().pop().unwrap_or_default());
-        let weight = full.bytes.len();
-        self.giver.as_ref().is_some_and(|giver| giver.give(full, weight))
-    }
-
-    /// Waits until it has built what it was given; `None`: it has panicked.
-    fn end(mut self) -> Option<Result<Bulk<Loading>>> {
-        self.join();
-        self.outcome.lock().take()
-    }
-
-    fn join(&mut self) {
-        self.giver = None;
-        // A panic has been told; that there is no outcome says the rest.
-        let _ = self.handle.take().map(JoinHandle::join);
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        self.join();
+    fn end(&mut self) -> Result<Bulk<Packing>> {
+        let thread = self.thread.take().ok_or_else(|| gone(&self.shared))?;
+        Ok(thread.end(|| gone(&self.shared))?.bulk)
     }
 }

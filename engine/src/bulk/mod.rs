@@ -1,14 +1,14 @@
 //! Bulk load: sorted entries become full pages, written around the pool to fresh runs, and one commit makes them a keyspace's tree.
 //!
-//! 1. Entries go to a thread that builds the pages ([`feed`]), bottom-up, packed side by side in a transfer's memory, and writes them in large
-//!    transfers, to blocks that nothing refers to, under page ids that were never used ([`loading`]). While a few of these are in flight the
-//!    next pages are built. Values too long for a leaf go to overflow pages (likewise) or blobs.
+//! 1. Entries go to a thread that builds the pages ([`feed`]), bottom-up, packed side by side in a transfer's memory, under ids that were
+//!    never used ([`packing`]). These go to another thread, which writes them in large transfers to blocks that nothing refers to
+//!    ([`loading`]). Values too long for a leaf go to overflow pages (likewise) or blobs.
 //! 2. The data file is synced.
 //! 3. One record names the tree's root and every page and run: page id → block pointer. Applying it enters the pointers in the
 //!    epoch's delta and gives the keyspace this tree; its empty one is dropped.
 //!
 //! Invariants:
-//! 1. Until the record is in the log, all of it belongs to a [`Loading`] and to [`NewBlob`]s, which give blocks and ids back when they are
+//! 1. Until the record is in the log, all of it belongs to [`Loading`], [`packing::Images`] and [`NewBlob`]s, which give blocks and ids back when they are
 //!    dropped: a load is all or nothing, whatever happens.
 //! 2. The keyspace is empty when the record takes its LSN: looked at under the apply lock and the commit lock, with nothing queued.
 //! 3. Nobody sees the tree before the watermark has reached the record: its pages bear LSN 0, the keyspace says since when it
@@ -16,6 +16,8 @@
 
 mod feed;
 mod loading;
+mod packing;
+mod stage;
 
 use crate::blob::{self, NewBlob};
 use crate::btree::{BulkError, BulkOptions, TreeId};
@@ -70,11 +72,11 @@ pub(crate) fn load<K: AsRef<[u8]>, V: AsRef<[u8]>, E: From<Error>>(
         }
         count += 1;
     }
-    let (tree, mut loading) = feed.finish()?.finish().map_err(|e| match e {
+    let (tree, packing) = feed.finish()?.finish().map_err(|e| match e {
         BulkError::Sink(e) => e,
         BulkError::TooLarge => shared.fail_now(format!("a bulk load can't build its last pages: {e}")),
     })?;
-    loading.finish()?;
+    let loading = packing.finish()?;
     commit(keyspace, loading, blobs, tree.root, new_tree, count)?;
     Ok(count)
 }
@@ -86,7 +88,7 @@ fn check_empty(keyspace: &Keyspace) -> Result<()> {
 /// Step 3.
 fn commit(
     keyspace: &Keyspace,
-    loading: Loading,
+    loading: Box<Loading>,
     blobs: Vec<NewBlob<'_>>,
     root: PageId,
     new_tree: TreeId,

@@ -90,8 +90,8 @@ impl Store {
         self.inner.lock().ids.take_fresh()
     }
 
-    /// Packs a page of a bulk load that stands in two parts, all up to its slots' end and all from its heap's start on, into `out`,
-    /// sealed; its length on disk in bytes.
+    /// Packs a page of a bulk load that stands in two parts, all up to its slots' end and all from its heap's start on, into `out`; its
+    /// length on disk in bytes. It is still to be sealed.
     pub(crate) fn pack_parts(&self, front: &[u8], back: &[u8], out: &mut [u8]) -> usize {
         let used = front.len() + back.len();
         let len = used.next_multiple_of(self.block.bytes());
@@ -99,7 +99,6 @@ impl Store {
         out[front.len()..used].copy_from_slice(back);
         out[used..len].fill(0);
         page_header::put_u64(out, page_header::WRITE_NUMBER, self.next_write_number());
-        page_header::seal(&mut out[..len]);
         len
     }
 
@@ -113,13 +112,18 @@ impl Store {
         }
     }
 
-    /// Gives back pages of a bulk load that no commit has named: those that were placed, and ids without blocks.
-    pub(crate) fn release_placed(&self, placed: impl Iterator<Item = Placed>, ids: impl Iterator<Item = PageId>) {
+    /// Gives back pages of a bulk load that no commit has named.
+    pub(crate) fn release_placed(&self, placed: impl Iterator<Item = Placed>) {
         let mut inner = self.inner.lock();
         for (page, at) in placed {
             inner.space.release(extent(at));
             inner.ids.give_back(page);
         }
+    }
+
+    /// Gives back page ids of a bulk load that have no blocks yet.
+    pub(crate) fn give_back_ids(&self, ids: impl Iterator<Item = PageId>) {
+        let mut inner = self.inner.lock();
         ids.for_each(|page| inner.ids.give_back(page));
     }
 
