@@ -95,6 +95,9 @@ pub struct BulkOptions {
 /// A tree being built.
 pub struct Bulk<P: PageSink> {
     options: BulkOptions,
+    limits: Limits,
+    /// Bytes that a page may use.
+    used_max: usize,
     sink: P,
     levels: Vec<Level>,
     builder: Builder,
@@ -192,13 +195,20 @@ impl Level {
 impl<P: PageSink> Bulk<P> {
     /// Begins an empty tree.
     pub fn new(sink: P, options: BulkOptions) -> Bulk<P> {
-        let builder = Builder::new(options.page_size);
-        Bulk { options, sink, levels: vec![Level::default()], builder }
+        let BulkOptions { page_size, fill_percent, .. } = options;
+        let (limits, builder) = (limits(page_size), Builder::new(page_size));
+        let used_max = capacity(page_size) * fill_percent.clamp(50, 100) / 100;
+        Bulk { options, limits, used_max, sink, levels: vec![Level::default()], builder }
     }
 
     /// Where the pages go.
     pub fn sink(&mut self) -> &mut P {
         &mut self.sink
+    }
+
+    /// What an entry may take.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Appends an entry, whose key the caller knows to be above that of the one before.
@@ -209,8 +219,7 @@ impl<P: PageSink> Bulk<P> {
     /// # Panics
     /// In debug builds, where the key is not above the one before.
     pub fn push(&mut self, key: &[u8], kind: u8, value: &[u8]) -> Result<(), BulkError<P::Error>> {
-        let limits: Limits = limits(self.options.page_size);
-        if key.len() > limits.key_max || value.len() > limits.inline_value_max(key.len()) {
+        if key.len() > self.limits.key_max || value.len() > self.limits.inline_value_max(key.len()) {
             return Err(BulkError::TooLarge);
         }
         let leaves = &self.levels[0];
@@ -247,7 +256,7 @@ impl<P: PageSink> Bulk<P> {
     /// Whether the entries that wait on `level` can't all stand in the next page.
     fn is_certainly_full(&self, level: usize) -> bool {
         let waiting = &self.levels[level];
-        let (count, used_max) = (waiting.waiting.len(), self.used_max());
+        let (count, used_max) = (waiting.waiting.len(), self.used_max);
         // The first is quickly told, and mostly enough.
         let too_long = || waiting.whole_len + waiting.lower.len() > used_max && waiting.least_len() > used_max;
         count > 1 && (too_long() || !self.slots_allow(count))
@@ -264,7 +273,7 @@ impl<P: PageSink> Bulk<P> {
             };
             // Looked at before anything is copied.
             let len = entries.exact_len(first_out, &separator);
-            if (first_out == 1 || len <= self.used_max()) && self.build(level, first_out, Some(&separator)) {
+            if (first_out == 1 || len <= self.used_max) && self.build(level, first_out, Some(&separator)) {
                 debug_assert_eq!(self.builder.used(), len);
                 return self.put(level, first_out, separator);
             }
@@ -311,10 +320,6 @@ impl<P: PageSink> Bulk<P> {
         entries.pages += 1;
         let lower = std::mem::replace(&mut entries.lower, separator);
         self.append(level + 1, &lower, Entry::Child(page))
-    }
-
-    fn used_max(&self) -> usize {
-        capacity(self.options.page_size) * self.options.fill_percent.clamp(50, 100) / 100
     }
 
     fn slots_allow(&self, count: usize) -> bool {

@@ -7,7 +7,7 @@
 use super::packing::Packing;
 use super::stage::{Stage, gone};
 use crate::Background;
-use crate::btree::{Bulk, BulkError, BulkOptions, TreeId, limits};
+use crate::btree::{Bulk, BulkError, BulkOptions, TreeId};
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::value::cell;
@@ -48,13 +48,12 @@ impl Lot {
 /// Builds a tree out of lots.
 struct Builder {
     bulk: Bulk<Packing>,
-    shared: Arc<Shared>,
     tree: TreeId,
 }
 
 impl Builder {
     fn build(&mut self, lot: &Lot) -> Result<()> {
-        let limits = limits(self.shared.pool.page_size());
+        let limits = self.bulk.limits();
         let mut rest = &lot.bytes[..];
         for &(key_len, len, brings) in &lot.entries {
             let (key, behind) = rest.split_at(key_len);
@@ -97,7 +96,7 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) fn new(shared: &Arc<Shared>, options: BulkOptions) -> Feed {
         let bulk = Bulk::new(Packing::new(shared.clone()), options);
-        let builder = Box::new(Builder { bulk, shared: shared.clone(), tree: options.tree });
+        let builder = Box::new(Builder { bulk, tree: options.tree });
         Feed {
             shared: shared.clone(),
             lot: Lot::default(),
