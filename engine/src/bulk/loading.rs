@@ -43,7 +43,7 @@ impl Loading {
         let extents = store.allocate_batch(&lens)?;
         // Before there is memory for the next batch.
         self.flight.wait_until_few(IN_FLIGHT_MAX - 1);
-        let mut at = 0;
+        let (mut at, mut pointers) = (0, Vec::with_capacity(extents.len()));
         let mut stretches: Vec<(u64, usize, usize)> = Vec::new();
         for (&(page, len), extent) in images.list().iter().zip(&extents) {
             let image = &mut staging[at..at + len];
@@ -52,7 +52,7 @@ impl Loading {
             let Some(pointer) = BlockPtr::new(extent.start, extent.len as u32, crc) else {
                 return Err(Corruption::page(page.0, None, "no pointer can name its blocks").into());
             };
-            self.placed.push((page, pointer));
+            pointers.push(pointer);
             let offset = extent.start * block as u64;
             match stretches.last_mut() {
                 Some((start, from, to)) if *start + (*to - *from) as u64 == offset => *to += len,
@@ -60,7 +60,7 @@ impl Loading {
             }
             at += len;
         }
-        images.are_placed();
+        self.placed.extend(images.are_placed().zip(pointers));
         let staging = Arc::new(staging);
         let writes = stretches.into_iter().map(|(offset, from, to)| (offset, Buffer::Shared(staging.clone(), from..to)));
         self.flight.write_all(writes);

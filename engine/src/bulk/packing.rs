@@ -44,9 +44,9 @@ impl Images {
         &self.list
     }
 
-    /// All of them have blocks, and are somebody else's to give back.
-    pub(super) fn are_placed(mut self) {
-        self.list.clear();
+    /// All of them have blocks: their ids, which are the caller's to give back from now on.
+    pub(super) fn are_placed(mut self) -> impl Iterator<Item = PageId> {
+        std::mem::take(&mut self.list).into_iter().map(|(page, _)| page)
     }
 }
 
