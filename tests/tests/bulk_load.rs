@@ -87,12 +87,12 @@ fn is_there(builder: Builder) {
     assert_eq!((report.blob_runs, report.overflow_pages), (0, 0));
 }
 
-/// Blocks in use, when nothing waits for a checkpoint.
-fn used(db: &Database) -> u64 {
+/// Bytes and page ids in use, when nothing waits for a checkpoint.
+fn used(db: &Database) -> (u64, u64) {
     db.checkpoint().unwrap();
     db.checkpoint().unwrap();
     let space = db.stats().space;
-    space.file - space.free
+    (space.file - space.free, space.pages)
 }
 
 #[test]
