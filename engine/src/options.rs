@@ -267,7 +267,8 @@ impl Options {
     /// they change are not in memory: such a write does not wait for a read then. It is found by every read at once; where its page can't be
     /// read when it is merged, it is kept beside its tree until the page can be read again ([`Stats::stranded`](crate::Stats::stranded)), instead
     /// of being refused. Default: a quarter of the cache, but 32 MiB at most, and an eighth of the log's limit. 0: every write reads its page
-    /// before it is committed.
+    /// before it is committed, and an open after a crash those of all writes in the log; else these may wait likewise, where they are nothing
+    /// but puts and removals of keys and take no more than a quarter of the cache.
     pub fn postponed_limit(mut self, bytes: u64) -> Options {
         self.postponed_limit = Some(bytes);
         self

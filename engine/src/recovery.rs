@@ -6,7 +6,7 @@
 //! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)).
 //! 4. For writing: a superblock of our own is written, incarnation raised, before anything else.
 //! 5. What valid records beyond A name (blobs) is marked used before anything is allocated. The commits beyond A are applied, from C on,
-//!    in windows that fit memory, leaf by leaf ([`replay`]). Writes of keys whose leaves can't be read are stranded
+//!    in windows that fit memory, leaf by leaf ([`replay`]), or wait to be once the database is open. Writes of keys whose leaves can't be read are stranded
 //!    ([`strand`](crate::commit::strand)); any other page that can't be read ends the open with that page's error, and nothing that a later
 //!    open needs has been changed.
 //! 6. Open for business.
@@ -145,7 +145,7 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
     if !options.read_only {
         applier.retry_all_stranded(&pool, STRANDED_TRIES)?;
     }
-    let replayed = gathered.replay(&pool, &mut applier, &names, &scan)?;
+    let replayed = gathered.replay(&pool, &mut applier, &names, &scan, may_wait(&superblock, &options))?;
     let versions = start_versions(&pool, &mut applier, &options);
     tracing::info!(path = %files.dir.display(), checkpoint = superblock.checkpoint, commits = replayed, "database opened");
     let next_tree = applier.next_tree;
@@ -184,6 +184,16 @@ fn open_files(files: Files, owner: Owner, lock: Box<dyn ashlar_disk::Lock>, opti
         options,
         _lock: lock,
     })
+}
+
+/// One byte of the cache in so many is for writes of the log that wait to be merged after an open.
+const REPLAYED_SHARE: u64 = 4;
+
+/// Whether what the log holds beyond the checkpoint may wait to be merged into the trees until the database is open: reads of leaves that
+/// nobody has asked for yet.
+fn may_wait(superblock: &Superblock, options: &Options) -> Option<replay::MayWait> {
+    let may = !options.read_only && options.postponed_limit != Some(0);
+    may.then(|| replay::MayWait { from: superblock.replay_from, bytes_max: cache_size(options) / REPLAYED_SHARE })
 }
 
 /// From here on what keys held before a commit is kept for those who read at an older LSN; nobody has read yet.

@@ -181,6 +181,27 @@ impl Applier {
         Ok(())
     }
 
+    /// Applies all commits of the log beyond the last checkpoint, the last one at `lsn`, by having their writes wait: see
+    /// [`Postponed::add_replayed`]. The log is replayed from the flush at `from` on. Before the database is open, and nothing waits.
+    pub(crate) fn postpone_replayed(
+        &mut self,
+        pool: &EnginePool,
+        (lsn, from): (u64, u64),
+        record_bytes: usize,
+        each: impl FnOnce(&mut dyn FnMut(&Arc<[u8]>, &Operation<'_>)) -> Result<()>,
+    ) -> Result<()> {
+        debug_assert!(!self.waiting.waits() && lsn > self.applied);
+        let (writes, bytes) = self.waiting.postponed.add_replayed(lsn, record_bytes as u64, each)?;
+        if writes > 0 {
+            self.waiting.merged = self.applied;
+            let fill = &mut self.waiting.newest;
+            *fill = Fill { first_flush: Some(from), last: lsn, writes, bytes, record_bytes, promised: 0 };
+            fill.promise(pool);
+        }
+        self.applied = lsn;
+        Ok(())
+    }
+
     /// For a checkpoint's cut: the LSN of the last commit that is in the trees, as all before it are, and the log flush in which the record
     /// of the first that waits begins, if any does.
     pub(crate) fn cut_point(&self) -> (u64, Option<u64>) {

@@ -27,6 +27,7 @@ mod table;
 pub(crate) use table::{OVERHEAD, RECORD_MAX, Table, Write};
 
 use crate::btree::TreeId;
+use crate::commit::record::Operation;
 use crate::error::Result;
 use crate::value::cell;
 use crate::versions::Before;
@@ -64,6 +65,8 @@ pub(crate) struct Postponed {
     owes_checkpoint: AtomicBool,
     /// So many bytes may wait before whoever commits waits for less; 0: nothing is postponed.
     limit: AtomicU64,
+    /// So many may at least, after an open that had more wait: it comes down with what is merged.
+    allowance: AtomicU64,
     /// The limit while somebody wants that hardly anything waits. It comes down with what is merged, so that others can go on meanwhile.
     ceiling: AtomicU64,
     /// How many want that.
@@ -92,7 +95,7 @@ impl Tables {
 impl Postponed {
     /// Nothing waits; `limit` bytes may.
     pub(crate) fn new(limit: u64) -> Postponed {
-        let (tables, states, writes, bytes, owes_checkpoint, ceiling, draining, held) = Default::default();
+        let (tables, states, writes, bytes, owes_checkpoint, allowance, ceiling, draining, held) = Default::default();
         Postponed {
             tables,
             states,
@@ -100,6 +103,7 @@ impl Postponed {
             bytes,
             owes_checkpoint,
             limit: AtomicU64::new(limit),
+            allowance,
             ceiling,
             draining,
             held,
@@ -144,7 +148,8 @@ impl Postponed {
     pub(crate) fn presses(&self) -> bool {
         let bytes = self.bytes.load(Ordering::Relaxed);
         let is_above = |bound: &AtomicU64| bytes > bound.load(Ordering::Relaxed);
-        is_above(&self.limit) || (self.draining.load(Ordering::Relaxed) > 0 && is_above(&self.ceiling))
+        (is_above(&self.limit) && is_above(&self.allowance))
+            || (self.draining.load(Ordering::Relaxed) > 0 && is_above(&self.ceiling))
     }
 
     /// Another limit.
@@ -207,6 +212,31 @@ impl Postponed {
         Ok((writes, bytes))
     }
 
+    /// Adds writes of the log beyond the last checkpoint, all as of `lsn`: those that `each` hands over, with the records in which they stand,
+    /// `record_bytes` long together. Gives their number, and bytes that they take, about. Before the database is open.
+    ///
+    /// # Errors
+    /// Those of `each`.
+    pub(crate) fn add_replayed(
+        &self,
+        lsn: u64,
+        record_bytes: u64,
+        each: impl FnOnce(&mut dyn FnMut(&Arc<[u8]>, &Operation<'_>)) -> Result<()>,
+    ) -> Result<(usize, u64)> {
+        let (tables, mut writes) = (self.tables.load(), 0);
+        each(&mut |record, operation| {
+            let waits = tables.newest.add_one(lsn, record, operation);
+            debug_assert!(waits, "only puts and removals of keys wait");
+            writes += usize::from(waits);
+        })?;
+        let bytes = record_bytes + writes as u64 * OVERHEAD;
+        self.writes.fetch_add(writes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.allowance.store(bytes + bytes / 8, Ordering::Relaxed);
+        self.set_state(WAITS, writes > 0);
+        Ok((writes, bytes))
+    }
+
     /// What waits is to be merged; what comes later waits apart. Under the apply lock, while nothing is being merged.
     pub(crate) fn begin_merging(&self) -> Arc<Table> {
         let Tables { newest, stranded, .. } = &**self.tables.load();
@@ -224,6 +254,10 @@ impl Postponed {
         }
         self.writes.fetch_sub(writes.len(), Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let allowance = self.allowance.load(Ordering::Relaxed);
+        if allowance > 0 {
+            self.allowance.store(allowance.saturating_sub(bytes / 2), Ordering::Relaxed);
+        }
         if self.draining.load(Ordering::Relaxed) > 0 {
             let ceiling = self.ceiling.load(Ordering::Relaxed);
             self.ceiling.store(ceiling.saturating_sub(bytes / 2).max(FEW), Ordering::Relaxed);

@@ -136,19 +136,25 @@ impl Table {
     /// Adds the writes of a commit, all of them puts and removals of keys. Gives their number, and bytes that they take, about.
     pub(crate) fn add(&self, lsn: u64, record: &Arc<[u8]>) -> Result<(usize, u64)> {
         debug_assert!(record.len() <= RECORD_MAX);
-        let part = |bytes: &[u8]| Part::new(bytes, record);
         let mut writes = 0;
         record::each(record, lsn, |_, operation| {
-            let (tree, key, value) = match operation {
-                Operation::Put { tree, key, value } => (tree, key, Some(value)),
-                Operation::Delete { tree, key } => (tree, key, None),
-                _ => return debug_assert!(false, "only puts and removals of keys wait"),
-            };
-            let write = Write { tree, lsn, record: record.clone(), key: part(key), value: value.map(part) };
-            self.writes.insert(write);
-            writes += 1;
+            let waits = self.add_one(lsn, record, &operation);
+            debug_assert!(waits, "only puts and removals of keys wait");
+            writes += usize::from(waits);
         })?;
         Ok((writes, record.len() as u64 + writes as u64 * OVERHEAD))
+    }
+
+    /// Adds a write, as of `lsn`, whose operation stands in `record`; false: it is none of those that wait.
+    pub(crate) fn add_one(&self, lsn: u64, record: &Arc<[u8]>, operation: &Operation<'_>) -> bool {
+        let part = |bytes: &[u8]| Part::new(bytes, record);
+        let (tree, key, value) = match *operation {
+            Operation::Put { tree, key, value } => (tree, key, Some(value)),
+            Operation::Delete { tree, key } => (tree, key, None),
+            _ => return false,
+        };
+        self.writes.insert(Write { tree, lsn, record: record.clone(), key: part(key), value: value.map(part) });
+        true
     }
 
     /// The newest write of a key at `lsn` or before.

@@ -10,6 +10,9 @@
 //!
 //! The log's end must be found before anything is applied. What is met on the way there is gathered, as far as it fits one window
 //! ([`Gathered`]): so the log is read once where it does, and what is behind that a second time.
+//!
+//! Where that is all, and nothing but puts and removals of keys, it may wait to be merged into the trees once the database is open
+//! ([`Window::postpone`]).
 
 use super::handover::{Given, beside};
 use super::part::Part;
@@ -40,8 +43,17 @@ pub(super) struct Gathered {
     last: u64,
     /// The flush in which the first one begins that is not in the window.
     rest: Option<Lsn>,
-    /// Runs of blobs and pages of bulk loads that all of them name.
+    /// Runs of blobs and pages of bulk loads that all of them name, and whether there are any.
     placed: Vec<Placed>,
+    names_data: bool,
+}
+
+/// Writes of the log may wait to be merged into the trees.
+pub(super) struct MayWait {
+    /// The flush from which on the log is replayed.
+    pub(super) from: u64,
+    /// Bytes that they may take.
+    pub(super) bytes_max: u64,
 }
 
 /// Takes records apart, and hands parts over.
@@ -110,6 +122,7 @@ impl Gathered {
             last: 0,
             rest: None,
             placed: Vec::new(),
+            names_data: false,
         }
     }
 
@@ -175,13 +188,26 @@ impl Gathered {
 
     /// What of `data` the commits name: in use before anything is allocated.
     pub(super) fn placed(&mut self) -> Vec<Placed> {
+        self.names_data = !self.placed.is_empty();
         std::mem::take(&mut self.placed)
     }
 
-    /// Applies the commits: those gathered, then those that did not fit, read from the log of `scan` again. Gives their number.
-    pub(super) fn replay(mut self, pool: &EnginePool, applier: &mut Applier, names: &Names, scan: &LogScan) -> Result<u64> {
+    /// Applies the commits: those gathered, then those that did not fit, read from the log of `scan` again. Gives their number. Where all of
+    /// them were gathered and are puts and removals of keys, they may wait (see [`Window::postpone`]).
+    pub(super) fn replay(
+        mut self,
+        pool: &EnginePool,
+        applier: &mut Applier,
+        names: &Names,
+        scan: &LogScan,
+        may_wait: Option<MayWait>,
+    ) -> Result<u64> {
         let (window, commits) = (&mut self.window, &mut self.commits);
-        window.apply(pool, applier, names)?;
+        let may_wait = may_wait.filter(|_| self.rest.is_none() && !self.names_data);
+        let waits = may_wait.map_or(Ok(false), |MayWait { from, bytes_max }| window.postpone(pool, applier, from, bytes_max))?;
+        if !waits {
+            window.apply(pool, applier, names)?;
+        }
         if let Some(from) = self.rest {
             let (scan, last, limit) = (scan.clone(), self.last, self.limit);
             let read = move |give: &mut dyn FnMut(Given) -> bool| {

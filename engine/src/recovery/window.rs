@@ -12,7 +12,9 @@ use crate::commit::apply::{Applier, Names};
 use crate::commit::record::{self, Operation};
 use crate::error::Result;
 use crate::pages::EnginePool;
+use crate::postponed;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// Operations gathered and not yet applied.
 #[derive(Default)]
@@ -87,6 +89,29 @@ impl Window {
                 from = end;
             }
         }
+    }
+
+    /// Applies what was gathered by having it wait, to be merged into the trees once the database is open: the log is replayed from the flush
+    /// at `from` on. False: it can't wait, for there are operations on more than a key, or it would take more than `bytes_max` bytes.
+    pub(super) fn postpone(&mut self, pool: &EnginePool, applier: &mut Applier, from: u64, bytes_max: u64) -> Result<bool> {
+        let record_bytes: usize = self.parts.iter().map(|part| part.bodies.len()).sum();
+        let bytes = record_bytes as u64 + self.points.len() as u64 * postponed::OVERHEAD;
+        if !self.steps.is_empty() || self.points.is_empty() || bytes > bytes_max {
+            return Ok(false);
+        }
+        self.merge();
+        let last = self.last;
+        let points = last_of_each_key(&self.parts, &mut self.points);
+        let records: Vec<Arc<[u8]>> = self.parts.iter_mut().map(|part| std::mem::take(&mut part.bodies).into()).collect();
+        applier.postpone_replayed(pool, (last, from), record_bytes, |add| {
+            points.iter().try_for_each(|point| {
+                let record = &records[point.part as usize];
+                add(record, &record::one(&record[point.at as usize..], last)?);
+                Ok(())
+            })
+        })?;
+        *self = Window::default();
+        Ok(true)
     }
 
     /// Applies what was gathered; then it is empty, and keeps its memory.

@@ -119,8 +119,17 @@ impl Model {
         }
         self.reopen(survives);
         self.stranded_in(0..KEYS).into_iter().for_each(|key| self.settle(key));
-        (replay_from.max(lsn + 1)..=survives).for_each(|lsn| self.replay(lsn));
-        let (all, want) = (state_of(&self.leaves, &self.tables[STRANDED]), &self.states[survives as usize]);
+        let beyond = replay_from.max(lsn + 1)..=survives;
+        let is_removal = |lsn: Lsn| matches!(self.commit(lsn).what, What::Removal(_));
+        let has_removal = beyond.clone().any(is_removal);
+        if self.rng.random_bool(0.5) && (!has_removal || self.is(M::WaitsAgainOverRemoval)) {
+            self.wait_again(lsn, beyond);
+        } else {
+            beyond.for_each(|lsn| self.replay(lsn));
+        }
+        let mut all = state_of(&self.leaves, &self.tables[STRANDED]);
+        lay_over(&mut all, &self.tables[self.pair.newest]);
+        let want = &self.states[survives as usize];
         if all != *want || self.len != cells(&self.leaves) {
             return Err(format!("recovered at {survives}: {} entries, {all:?}; want {want:?}", self.len));
         }
@@ -141,6 +150,29 @@ impl Model {
         self.slots = vec![None; READERS];
         self.readers = vec![Reader::Idle; READERS];
         self.merge_wanted = false;
+    }
+
+    /// What was committed beyond the checkpoint at `cut` waits: of each key the last, all as of the last commit.
+    fn wait_again(&mut self, cut: Lsn, beyond: std::ops::RangeInclusive<Lsn>) {
+        let (newest, last) = (self.pair.newest, *beyond.end());
+        for lsn in beyond {
+            self.note(|| format!("{lsn} waits again"));
+            match self.commit(lsn).what.clone() {
+                What::Removal(_) => self.replay(lsn),
+                What::Writes(writes) => {
+                    for (key, put) in writes {
+                        match self.is(M::FirstWaitsAgain) {
+                            true => self.tables[newest].entry((key, last)).or_insert(put.then_some(lsn)),
+                            false => self.tables[newest].entry((key, last)).insert_entry(put.then_some(lsn)).into_mut(),
+                        };
+                    }
+                }
+            }
+        }
+        // Otherwise nothing would ever be merged that is told as such.
+        if !self.tables[newest].is_empty() && !self.is(M::WaitsAgainAsMerged) {
+            self.merged = cut;
+        }
     }
 
     /// A commit is applied again; nobody reads.
@@ -181,11 +213,15 @@ fn cells(leaves: &BTreeMap<Key, Leaf>) -> i64 {
 /// What leaves hold, and what is stranded over it.
 fn state_of(leaves: &BTreeMap<Key, Leaf>, stranded: &Table) -> State {
     let mut state = leaves.values().flat_map(|leaf| leaf.cells.clone()).collect::<State>();
-    for (&(key, _), &value) in stranded {
+    lay_over(&mut state, stranded);
+    state
+}
+
+fn lay_over(state: &mut State, table: &Table) {
+    for (&(key, _), &value) in table {
         match value {
             Some(value) => state.insert(key, value),
             None => state.remove(&key),
         };
     }
-    state
 }

@@ -112,6 +112,12 @@ pub(super) enum Mistake {
     StrandedNotLoaded,
     /// Replay writes to the tree though an older version is stranded.
     ReplayOverStranded,
+    /// After a crash writes wait that were made before a range was removed.
+    WaitsAgainOverRemoval,
+    /// After a crash the first write of a key waits, not the last.
+    FirstWaitsAgain,
+    /// After a crash what waits counts as merged.
+    WaitsAgainAsMerged,
 }
 
 pub(super) const ALL: &[Mistake] = &[
@@ -169,4 +175,7 @@ pub(super) const ALL: &[Mistake] = &[
     Mistake::CutWithoutStranded,
     Mistake::StrandedNotLoaded,
     Mistake::ReplayOverStranded,
+    Mistake::WaitsAgainOverRemoval,
+    Mistake::FirstWaitsAgain,
+    Mistake::WaitsAgainAsMerged,
 ];
