@@ -6,9 +6,9 @@
 //! 3. The page map is read; the log's valid end is found, or told by the clean mark ([`clean`](crate::clean)).
 //! 4. For writing: a superblock of our own is written, incarnation raised, before anything else.
 //! 5. What valid records beyond A name (blobs) is marked used before anything is allocated. The commits beyond A are applied, from C on,
-//!    in windows that fit memory, leaf by leaf ([`replay`]), or wait to be once the database is open. Writes of keys whose leaves can't be read are stranded
-//!    ([`strand`](crate::commit::strand)); any other page that can't be read ends the open with that page's error, and nothing that a later
-//!    open needs has been changed.
+//!    in windows that fit memory, leaf by leaf, or wait to be once the database is open ([`replay`]). Writes of keys whose leaves can't be
+//!    read are stranded ([`strand`](crate::commit::strand)); any other page that can't be read ends the open with that page's error, and
+//!    nothing that a later open needs has been changed.
 //! 6. Open for business.
 //!
 //! Invariant: recovery interrupted at any point, any number of times, ends in the same state. Until its first checkpoint is durable
