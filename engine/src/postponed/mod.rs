@@ -392,3 +392,37 @@ impl Drop for Hold<'_> {
         self.0.held.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::record;
+
+    #[test]
+    fn after_an_open_the_bound_comes_down_with_what_is_merged() {
+        let postponed = Postponed::new(100);
+        let put = Operation::Put { tree: TreeId(7), key: b"key", value: b"value" };
+        let record: Arc<[u8]> = record::single(&put).into();
+        let each =
+            |add: &mut dyn FnMut(&Arc<[u8]>, &Operation<'_>)| record::each(&record, 9, |_, operation| add(&record, &operation));
+        let (writes, bytes) = postponed.add_replayed(9, 80_000, each).unwrap();
+        assert!(writes == 1 && postponed.waits() && postponed.newest(TreeId(7), b"key", 9).is_some());
+        assert!(bytes > 80_000 && !postponed.presses(), "far above the limit, and nobody waits for it");
+        let come = |bytes| postponed.bytes.fetch_add(bytes, Ordering::Relaxed);
+        come(bytes / 5);
+        assert!(postponed.presses(), "but not much more may come");
+        // Of what is merged half may come anew, in the end no more than the limit says.
+        let table = postponed.begin_merging();
+        postponed.merged(&table.first(1), bytes / 2);
+        assert!(!postponed.presses());
+        come(bytes / 4);
+        assert!(postponed.presses());
+        while postponed.size().1 > 200 {
+            let half = postponed.size().1 / 2;
+            postponed.merged(&[], half);
+            come(half / 2);
+        }
+        come(200);
+        assert!(postponed.presses());
+    }
+}
