@@ -206,7 +206,7 @@ impl Model {
         }
     }
 
-    fn begin_window(&mut self) {
+    pub(super) fn begin_window(&mut self) {
         let old = self.pair.newest;
         self.window_lsns = self.tables[old].keys().map(|&(_, lsn)| lsn).collect();
         self.tables.push(Table::new());

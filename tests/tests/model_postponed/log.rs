@@ -128,7 +128,7 @@ impl Model {
             beyond.for_each(|lsn| self.replay(lsn));
         }
         let mut all = state_of(&self.leaves, &self.tables[STRANDED]);
-        lay_over(&mut all, &self.tables[self.pair.newest]);
+        self.pair.merging.into_iter().for_each(|waits| lay_over(&mut all, &self.tables[waits]));
         let want = &self.states[survives as usize];
         if all != *want || self.len != cells(&self.leaves) {
             return Err(format!("recovered at {survives}: {} entries, {all:?}; want {want:?}", self.len));
@@ -152,7 +152,8 @@ impl Model {
         self.merge_wanted = false;
     }
 
-    /// What was committed beyond the checkpoint at `cut` waits: of each key the last, all as of the last commit.
+    /// What was committed beyond the checkpoint at `cut` waits: of each key the last, all as of the last commit. It is a window of its own,
+    /// which has begun.
     fn wait_again(&mut self, cut: Lsn, beyond: std::ops::RangeInclusive<Lsn>) {
         let (newest, last) = (self.pair.newest, *beyond.end());
         for lsn in beyond {
@@ -170,8 +171,11 @@ impl Model {
             }
         }
         // Otherwise nothing would ever be merged that is told as such.
-        if !self.tables[newest].is_empty() && !self.is(M::WaitsAgainAsMerged) {
-            self.merged = cut;
+        if !self.tables[newest].is_empty() {
+            self.merged = if self.is(M::WaitsAgainAsMerged) { last } else { cut };
+            self.begin_window();
+            // Before anybody reads: not in two steps, whatever a mistake has windows do.
+            (self.pair.merging, self.todo) = (Some(newest), Default::default());
         }
     }
 
