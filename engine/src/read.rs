@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::held::Held;
 use crate::pages::{self, EnginePool};
-use crate::postponed::{Write, lay_over};
+use crate::postponed::{Write, Writes, lay_over};
 use crate::value::Value;
 use crate::value::cell;
 use crate::value::fetch::{self, Stored};
@@ -268,7 +268,9 @@ impl<H: Borrow<Shared>> View<H> {
             match &self.of {
                 Of::Trees(_) if self.shared().options.fault.is(Fault::ScansMissWaiting) => {}
                 Of::Trees(_) => newest = self.shared().postponed.lay_over(tree.id, fences, lsn, before),
-                Of::Checkpoint(held) => newest = lay_over([&held.stranded].into_iter(), tree.id, fences, lsn, before),
+                Of::Checkpoint(held) => {
+                    newest = lay_over([&held.stranded as &dyn Writes].into_iter(), tree.id, fences, lsn, before)
+                }
             }
         })?;
         Ok(newest.max(copy.lsn()))

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::options::Background;
 use crate::pages::{self, EnginePool};
-use crate::postponed::{self, Postponed, Table, Write};
+use crate::postponed::{self, Postponed, Sorted, Write, Writes};
 use crate::versions;
 use ashlar_disk::sync::MutexGuard;
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ struct Fill {
 #[derive(Debug)]
 struct Window {
     number: u64,
-    table: Arc<Table>,
+    writes: Arc<dyn Writes>,
     fill: Fill,
     /// Writes that were merged: they are not in the table any more.
     done: usize,
@@ -142,15 +142,15 @@ impl Waiting {
 
     /// All that waits is to be merged. While no window is under way.
     fn begin_window(&mut self) {
+        let fill = std::mem::take(&mut self.newest);
+        self.begin(self.postponed.begin_merging(), fill);
+    }
+
+    /// These are to be merged.
+    fn begin(&mut self, writes: Arc<dyn Writes>, fill: Fill) {
         debug_assert!(self.window.is_none());
         self.windows += 1;
-        self.window = Some(Window {
-            number: self.windows,
-            table: self.postponed.begin_merging(),
-            fill: std::mem::take(&mut self.newest),
-            done: 0,
-            lens: BTreeMap::new(),
-        });
+        self.window = Some(Window { number: self.windows, writes, fill, done: 0, lens: BTreeMap::new() });
     }
 }
 
@@ -181,25 +181,18 @@ impl Applier {
         Ok(())
     }
 
-    /// Applies all commits of the log beyond the last checkpoint, the last one at `lsn`, by having their writes wait: see
-    /// [`Postponed::add_replayed`]. The log is replayed from the flush at `from` on. Before the database is open, and nothing waits.
-    pub(crate) fn postpone_replayed(
-        &mut self,
-        pool: &EnginePool,
-        (lsn, from): (u64, u64),
-        record_bytes: usize,
-        each: impl FnOnce(&mut dyn FnMut(&Arc<[u8]>, &Operation<'_>)) -> Result<()>,
-    ) -> Result<()> {
-        debug_assert!(!self.waiting.waits() && lsn > self.applied);
-        let (writes, bytes) = self.waiting.postponed.add_replayed(lsn, record_bytes as u64, each)?;
-        if writes > 0 {
-            self.waiting.merged = self.applied;
-            let fill = &mut self.waiting.newest;
-            *fill = Fill { first_flush: Some(from), last: lsn, writes, bytes, record_bytes, promised: 0 };
-            fill.promise(pool);
-        }
-        self.applied = lsn;
-        Ok(())
+    /// Applies all commits of the log beyond the last checkpoint by having what they write wait, as a window that has begun. Their records, from
+    /// the flush at `from` on, are `record_bytes` long together. Before the database is open, and nothing waits.
+    pub(crate) fn postpone_replayed(&mut self, pool: &EnginePool, from: u64, record_bytes: usize, replayed: Sorted) {
+        let (last, writes) = (replayed.lsn(), replayed.len());
+        debug_assert!(!self.waiting.waits() && last > self.applied && writes > 0);
+        let bytes = record_bytes as u64 + writes as u64 * postponed::OVERHEAD;
+        let mut fill = Fill { first_flush: Some(from), last, writes, bytes, record_bytes, promised: 0 };
+        fill.promise(pool);
+        let waiting = &mut self.waiting;
+        waiting.merged = self.applied;
+        waiting.begin(waiting.postponed.begin_replayed(replayed, bytes), fill);
+        self.applied = last;
     }
 
     /// For a checkpoint's cut: the LSN of the last commit that is in the trees, as all before it are, and the log flush in which the record
@@ -219,7 +212,7 @@ impl Applier {
     /// The next lot of the window under way, of so many keys.
     fn next_lot(&self, keys: usize) -> Option<Lot> {
         let window = self.waiting.window.as_ref()?;
-        let mut writes = window.table.first(2 * keys);
+        let mut writes = window.writes.first(2 * keys);
         let of_lot = writes.chunk_by(is_same_key).take(keys).map(<[Write]>::len).sum();
         let ahead = writes.split_off(of_lot);
         let mut trees: Vec<TreeId> = writes.iter().chain(&ahead).map(|write| write.tree).collect();

@@ -22,12 +22,13 @@
 //! 4. While writes of a key are stranded, nothing newer of that key is in its tree (see [`strand`](crate::commit::strand)).
 //! 5. Tables change under the apply lock alone. Readers find all three with one look.
 
+mod sorted;
 mod table;
 
-pub(crate) use table::{OVERHEAD, RECORD_MAX, Table, Write};
+pub(crate) use sorted::{Entry, Sorted, head};
+pub(crate) use table::{OVERHEAD, RECORD_MAX, Span, Table, Write};
 
 use crate::btree::TreeId;
-use crate::commit::record::Operation;
 use crate::error::Result;
 use crate::value::cell;
 use crate::versions::Before;
@@ -78,17 +79,34 @@ pub(crate) struct Postponed {
     less: Condvar,
 }
 
+/// Writes that wait, in the order of their trees and keys.
+///
+/// One thread adds and removes, whoever holds the apply lock; any number look, without a lock.
+pub(crate) trait Writes: std::fmt::Debug + Send + Sync {
+    /// The newest write of a key at `lsn` or before.
+    fn newest(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<Write>;
+
+    /// Hands over the newest write at `lsn` or before of each key of a tree from `from` on and below `to`.
+    fn newest_of_range(&self, tree: TreeId, range: (&[u8], Option<&[u8]>), lsn: u64, each: &mut dyn FnMut(&Write));
+
+    /// The writes of the first `keys` keys: in key order, of one key the oldest first.
+    fn first(&self, keys: usize) -> Vec<Write>;
+
+    /// Removes writes, in this order: of one key the oldest goes first, so that whoever looks finds the one that counts, or none.
+    fn remove(&self, writes: &[Write]);
+}
+
 #[derive(Debug, Default)]
 struct Tables {
     newest: Arc<Table>,
-    merging: Option<Arc<Table>>,
+    merging: Option<Arc<dyn Writes>>,
     stranded: Arc<Table>,
 }
 
 impl Tables {
     /// In the order in which they are looked at.
-    fn each(&self) -> impl Iterator<Item = &Table> {
-        [Some(&self.newest), self.merging.as_ref(), Some(&self.stranded)].into_iter().flatten().map(Arc::as_ref)
+    fn each(&self) -> impl Iterator<Item = &dyn Writes> {
+        [Some(&*self.newest as &dyn Writes), self.merging.as_deref(), Some(&*self.stranded)].into_iter().flatten()
     }
 }
 
@@ -212,38 +230,28 @@ impl Postponed {
         Ok((writes, bytes))
     }
 
-    /// Adds writes of the log beyond the last checkpoint, all as of `lsn`: those that `each` hands over, with the records in which they stand,
-    /// `record_bytes` long together. Gives their number, and bytes that they take, about. Before the database is open.
-    ///
-    /// # Errors
-    /// Those of `each`.
-    pub(crate) fn add_replayed(
-        &self,
-        lsn: u64,
-        record_bytes: u64,
-        each: impl FnOnce(&mut dyn FnMut(&Arc<[u8]>, &Operation<'_>)) -> Result<()>,
-    ) -> Result<(usize, u64)> {
-        let (tables, mut writes) = (self.tables.load(), 0);
-        each(&mut |record, operation| {
-            let waits = tables.newest.add_one(lsn, record, operation);
-            debug_assert!(waits, "only puts and removals of keys wait");
-            writes += usize::from(waits);
-        })?;
-        let bytes = record_bytes + writes as u64 * OVERHEAD;
-        self.writes.fetch_add(writes, Ordering::Relaxed);
+    /// The writes of the log beyond the last checkpoint are to be merged; what comes later waits apart. They count for `bytes` bytes. Before
+    /// the database is open, and nothing waits.
+    pub(crate) fn begin_replayed(&self, writes: Sorted, bytes: u64) -> Arc<dyn Writes> {
+        let Tables { newest, merging, stranded } = &**self.tables.load();
+        debug_assert!(newest.is_empty() && merging.is_none());
+        self.writes.fetch_add(writes.len(), Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.allowance.store(bytes + bytes / 8, Ordering::Relaxed);
-        self.set_state(WAITS, writes > 0);
-        Ok((writes, bytes))
+        let writes: Arc<dyn Writes> = Arc::new(writes);
+        let tables = Tables { newest: newest.clone(), merging: Some(writes.clone()), stranded: stranded.clone() };
+        self.tables.store(Arc::new(tables));
+        self.set_state(WAITS, true);
+        writes
     }
 
     /// What waits is to be merged; what comes later waits apart. Under the apply lock, while nothing is being merged.
-    pub(crate) fn begin_merging(&self) -> Arc<Table> {
+    pub(crate) fn begin_merging(&self) -> Arc<dyn Writes> {
         let Tables { newest, stranded, .. } = &**self.tables.load();
-        let tables = Tables { newest: Arc::default(), merging: Some(newest.clone()), stranded: stranded.clone() };
-        let table = newest.clone();
+        let window: Arc<dyn Writes> = newest.clone();
+        let tables = Tables { newest: Arc::default(), merging: Some(window.clone()), stranded: stranded.clone() };
         self.tables.store(Arc::new(tables));
-        table
+        window
     }
 
     /// These are in the trees, or stranded, and go: of one key the oldest stands first. What was counted for them were `bytes`. Under the
@@ -352,15 +360,15 @@ impl Postponed {
 
 /// See [`Postponed::lay_over`]: the tables in the order in which they are looked at.
 pub(crate) fn lay_over<'a>(
-    tables: impl Iterator<Item = &'a Table>,
+    tables: impl Iterator<Item = &'a dyn Writes>,
     tree: TreeId,
-    (from, to): (&[u8], Option<&[u8]>),
+    range: (&[u8], Option<&[u8]>),
     lsn: u64,
     before: &mut Vec<Before>,
 ) -> u64 {
     let (mut over, mut newest) = (Vec::<Before>::new(), 0);
     for table in tables {
-        table.newest_of_range(tree, from, to, lsn, |write| {
+        table.newest_of_range(tree, range, lsn, &mut |write| {
             newest = newest.max(write.lsn);
             over.push((write.key().into(), write.value().map(|value| (cell::INLINE, value.into()))));
         });
@@ -396,24 +404,22 @@ impl Drop for Hold<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::record;
 
     #[test]
     fn after_an_open_the_bound_comes_down_with_what_is_merged() {
         let postponed = Postponed::new(100);
-        let put = Operation::Put { tree: TreeId(7), key: b"key", value: b"value" };
-        let record: Arc<[u8]> = record::single(&put).into();
-        let each =
-            |add: &mut dyn FnMut(&Arc<[u8]>, &Operation<'_>)| record::each(&record, 9, |_, operation| add(&record, &operation));
-        let (writes, bytes) = postponed.add_replayed(9, 80_000, each).unwrap();
-        assert!(writes == 1 && postponed.waits() && postponed.newest(TreeId(7), b"key", 9).is_some());
-        assert!(bytes > 80_000 && !postponed.presses(), "far above the limit, and nobody waits for it");
+        let record = b"keyvalue".to_vec();
+        let (key, value) = (Span::new(&record[..3], &record), Span::new(&record[3..], &record));
+        let entry = Entry { tree: TreeId(7), head: head(b""), record: 0, key, value: Some(value) };
+        let (sorted, bytes) = (Sorted::new(9, vec![record], b"key".to_vec(), vec![entry]), 80_000);
+        let window = postponed.begin_replayed(sorted, bytes);
+        assert!(postponed.waits() && postponed.newest(TreeId(7), b"key", 9).is_some());
+        assert!(!postponed.presses(), "far above the limit, and nobody waits for it");
         let come = |bytes| postponed.bytes.fetch_add(bytes, Ordering::Relaxed);
         come(bytes / 5);
         assert!(postponed.presses(), "but not much more may come");
         // Of what is merged half may come anew, in the end no more than the limit says.
-        let table = postponed.begin_merging();
-        postponed.merged(&table.first(1), bytes / 2);
+        postponed.merged(&window.first(1), bytes / 2);
         assert!(!postponed.presses());
         come(bytes / 4);
         assert!(postponed.presses());

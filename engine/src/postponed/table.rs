@@ -3,6 +3,7 @@
 //! One thread adds and removes, whoever holds the apply lock; any number look, without a lock. The bytes of keys and values stand in the
 //! records of their commits.
 
+use super::Writes;
 use crate::btree::TreeId;
 use crate::commit::record::{self, Operation};
 use crate::error::Result;
@@ -20,40 +21,59 @@ pub(crate) const OVERHEAD: u64 = (size_of::<Write>() + 48) as u64;
 pub(crate) struct Write {
     pub(crate) tree: TreeId,
     pub(crate) lsn: u64,
-    record: Arc<[u8]>,
-    key: Part,
+    pub(super) record: Record,
+    pub(super) key: Span,
     /// `None`: the key is removed.
-    value: Option<Part>,
+    pub(super) value: Option<Span>,
+}
+
+/// Bytes in which keys and values of writes stand.
+#[derive(Clone, Debug)]
+pub(super) enum Record {
+    /// A commit's record.
+    Commit(Arc<[u8]>),
+    /// Records of several, one behind the other.
+    Several(Arc<Vec<u8>>),
+}
+
+impl Record {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Record::Commit(bytes) => bytes,
+            Record::Several(bytes) => bytes,
+        }
+    }
 }
 
 /// A part of a record, of [`RECORD_MAX`] bytes at most.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    at: u32,
-    len: u32,
+pub(crate) struct Span {
+    pub(crate) at: u32,
+    pub(crate) len: u32,
 }
 
 /// Bytes of the longest record whose writes can wait.
 pub(crate) const RECORD_MAX: usize = u32::MAX as usize;
 
-impl Part {
-    fn new(part: &[u8], record: &[u8]) -> Part {
-        Part { at: (part.as_ptr() as usize - record.as_ptr() as usize) as u32, len: part.len() as u32 }
+impl Span {
+    /// Where `part` stands in `record`, which it is a part of.
+    pub(crate) fn new(part: &[u8], record: &[u8]) -> Span {
+        Span { at: (part.as_ptr() as usize - record.as_ptr() as usize) as u32, len: part.len() as u32 }
     }
 
-    fn of(self, record: &[u8]) -> &[u8] {
+    pub(crate) fn of(self, record: &[u8]) -> &[u8] {
         &record[self.at as usize..][..self.len as usize]
     }
 }
 
 impl Write {
     pub(crate) fn key(&self) -> &[u8] {
-        self.key.of(&self.record)
+        self.key.of(self.record.bytes())
     }
 
     /// What the key holds from then on; `None`: nothing.
     pub(crate) fn value(&self) -> Option<&[u8]> {
-        self.value.map(|value| value.of(&self.record))
+        self.value.map(|value| value.of(self.record.bytes()))
     }
 }
 
@@ -138,54 +158,19 @@ impl Table {
         debug_assert!(record.len() <= RECORD_MAX);
         let mut writes = 0;
         record::each(record, lsn, |_, operation| {
-            let waits = self.add_one(lsn, record, &operation);
-            debug_assert!(waits, "only puts and removals of keys wait");
-            writes += usize::from(waits);
+            let span = |bytes: &[u8]| Span::new(bytes, record);
+            let (tree, key, value) = match operation {
+                Operation::Put { tree, key, value } => (tree, span(key), Some(span(value))),
+                Operation::Delete { tree, key } => (tree, span(key), None),
+                _ => {
+                    debug_assert!(false, "only puts and removals of keys wait");
+                    return;
+                }
+            };
+            self.writes.insert(Write { tree, lsn, record: Record::Commit(record.clone()), key, value });
+            writes += 1;
         })?;
         Ok((writes, record.len() as u64 + writes as u64 * OVERHEAD))
-    }
-
-    /// Adds a write, as of `lsn`, whose operation stands in `record`; false: it is none of those that wait.
-    pub(crate) fn add_one(&self, lsn: u64, record: &Arc<[u8]>, operation: &Operation<'_>) -> bool {
-        let part = |bytes: &[u8]| Part::new(bytes, record);
-        let (tree, key, value) = match *operation {
-            Operation::Put { tree, key, value } => (tree, key, Some(value)),
-            Operation::Delete { tree, key } => (tree, key, None),
-            _ => return false,
-        };
-        self.writes.insert(Write { tree, lsn, record: record.clone(), key: part(key), value: value.map(part) });
-        true
-    }
-
-    /// The newest write of a key at `lsn` or before.
-    pub(crate) fn newest(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<Write> {
-        let place: &dyn Place = &(tree, key, lsn);
-        let found = self.writes.lower_bound(Bound::Included(place))?;
-        let write = found.value();
-        (write.tree == tree && write.key() == key).then(|| write.clone())
-    }
-
-    /// Hands over the newest write at `lsn` or before of each key of a tree from `from` on and below `to`.
-    pub(super) fn newest_of_range(&self, tree: TreeId, from: &[u8], to: Option<&[u8]>, lsn: u64, mut each: impl FnMut(&Write)) {
-        let from: &dyn Place = &(tree, from, u64::MAX);
-        let mut last: Option<crossbeam_skiplist::set::Entry<'_, Write>> = None;
-        for found in self.writes.range::<dyn Place, _>((Bound::Included(from), Bound::Unbounded)) {
-            let write = found.value();
-            if write.tree != tree || to.is_some_and(|to| write.key() >= to) {
-                return;
-            }
-            if write.lsn <= lsn && last.as_ref().is_none_or(|last| last.value().key() != write.key()) {
-                each(write);
-                last = Some(found);
-            }
-        }
-    }
-
-    /// Removes writes, in this order: of one key the oldest goes first, so that whoever looks finds the one that counts, or none.
-    pub(super) fn remove(&self, writes: &[Write]) {
-        for write in writes {
-            self.writes.remove(write);
-        }
     }
 
     /// All writes of a key, oldest first.
@@ -221,9 +206,38 @@ impl Table {
     pub(super) fn len(&self) -> usize {
         self.writes.len()
     }
+}
 
-    /// The writes of the first `keys` keys: in key order, of one key the oldest first.
-    pub(crate) fn first(&self, keys: usize) -> Vec<Write> {
+impl Writes for Table {
+    fn newest(&self, tree: TreeId, key: &[u8], lsn: u64) -> Option<Write> {
+        let place: &dyn Place = &(tree, key, lsn);
+        let found = self.writes.lower_bound(Bound::Included(place))?;
+        let write = found.value();
+        (write.tree == tree && write.key() == key).then(|| write.clone())
+    }
+
+    fn newest_of_range(&self, tree: TreeId, (from, to): (&[u8], Option<&[u8]>), lsn: u64, each: &mut dyn FnMut(&Write)) {
+        let from: &dyn Place = &(tree, from, u64::MAX);
+        let mut last: Option<crossbeam_skiplist::set::Entry<'_, Write>> = None;
+        for found in self.writes.range::<dyn Place, _>((Bound::Included(from), Bound::Unbounded)) {
+            let write = found.value();
+            if write.tree != tree || to.is_some_and(|to| write.key() >= to) {
+                return;
+            }
+            if write.lsn <= lsn && last.as_ref().is_none_or(|last| last.value().key() != write.key()) {
+                each(write);
+                last = Some(found);
+            }
+        }
+    }
+
+    fn remove(&self, writes: &[Write]) {
+        for write in writes {
+            self.writes.remove(write);
+        }
+    }
+
+    fn first(&self, keys: usize) -> Vec<Write> {
         let (mut out, mut of_key, mut left) = (Vec::<Write>::new(), 0, keys);
         for found in self.writes.iter() {
             let write = found.value();
@@ -289,7 +303,7 @@ mod tests {
         let table = table();
         let range = |from: &str, to: Option<&str>, lsn| {
             let mut out = Vec::new();
-            table.newest_of_range(TREE, from.as_bytes(), to.map(str::as_bytes), lsn, |w| {
+            table.newest_of_range(TREE, (from.as_bytes(), to.map(str::as_bytes)), lsn, &mut |w| {
                 out.push((String::from_utf8(w.key().to_vec()).unwrap(), w.lsn));
             });
             out

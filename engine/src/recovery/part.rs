@@ -9,6 +9,7 @@ use crate::btree::TreeId;
 use crate::bulk::Placed;
 use crate::commit::record::{self, Operation};
 use crate::error::Result;
+use crate::postponed::Span;
 use ashlar_disk::words;
 use std::ops::Range;
 
@@ -45,10 +46,20 @@ pub(super) struct Point {
     pub(super) head: u64,
     /// Of a window's parts, the one that it is in.
     pub(super) part: u32,
-    /// Where the operation stands in the bodies.
-    pub(super) at: u32,
-    /// Where its key stands from there, and how long it is.
-    pub(super) key: (u32, u32),
+    /// Where its key stands in the bodies.
+    pub(super) key: Span,
+    pub(super) what: What,
+}
+
+/// What an operation on a key does, and where it says so in the bodies.
+#[derive(Clone, Copy)]
+pub(super) enum What {
+    /// The key gets this value.
+    Put(Span),
+    /// The key goes.
+    Delete,
+    /// The key gets a value that stands apart: where the operation begins.
+    PutBlob(u32),
 }
 
 /// An operation on a range or on a whole keyspace, after so many points.
@@ -87,12 +98,15 @@ impl Part {
                 self.steps.push(Step { points: self.points.len(), part: 0, at: start..start + size, lsn });
                 return;
             };
-            let value = if let Operation::Put { value, .. } = &operation { value.len() } else { 0 };
+            // Bodies of a part are as long together as the longest record, 1 GiB, and a little more.
+            let span = |bytes: &[u8]| Span { at: base as u32 + Span::new(bytes, body).at, len: bytes.len() as u32 };
+            let (value, what) = match &operation {
+                Operation::Put { value, .. } => (value.len(), What::Put(span(value))),
+                Operation::PutBlob { .. } => (0, What::PutBlob(start as u32)),
+                _ => (0, What::Delete),
+            };
             self.weight += key.len() + value + WEIGHT;
-            // The key is a part of the body. Both are shorter than the longest record, 1 GiB, and a part is little more than one.
-            let key_at = key.as_ptr() as usize - body.as_ptr() as usize - at.start;
-            let key = (key_at as u32, key.len() as u32);
-            self.points.push(Point { tree, head: 0, part: 0, at: start as u32, key });
+            self.points.push(Point { tree, head: 0, part: 0, key: span(key), what });
         })
     }
 
@@ -104,10 +118,22 @@ impl Part {
         record::each(body, lsn, |_, operation| note_placed(&mut self.placed, &operation))
     }
 
+    /// A point as an operation.
+    ///
+    /// # Errors
+    /// Those of reading what is said of a blob, at the commit at `lsn`.
+    pub(super) fn operation(&self, point: &Point, lsn: u64) -> Result<Operation<'_>> {
+        let (tree, key) = (point.tree, self.key(point));
+        Ok(match point.what {
+            What::Put(value) => Operation::Put { tree, key, value: value.of(&self.bodies) },
+            What::Delete => Operation::Delete { tree, key },
+            What::PutBlob(at) => record::one(&self.bodies[at as usize..], lsn)?,
+        })
+    }
+
     /// The bytes of a point's key.
     pub(super) fn key(&self, point: &Point) -> &[u8] {
-        let start = point.at as usize + point.key.0 as usize;
-        &self.bodies[start..start + point.key.1 as usize]
+        point.key.of(&self.bodies)
     }
 }
 
@@ -129,7 +155,7 @@ impl<'a, I: Iterator<Item = usize>> PointsAhead<'a, I> {
     pub(super) fn step(&mut self) {
         if let Some(soon) = self.soon.next() {
             let point = &self.points[soon];
-            let bytes = &self.parts[point.part as usize].bodies[point.at as usize..];
+            let bytes = &self.parts[point.part as usize].bodies[point.key.at as usize..];
             bytes.chunks(64).take(LINES).for_each(|line| words::fetch(&line[0]));
         }
     }

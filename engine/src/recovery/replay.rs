@@ -43,9 +43,8 @@ pub(super) struct Gathered {
     last: u64,
     /// The flush in which the first one begins that is not in the window.
     rest: Option<Lsn>,
-    /// Runs of blobs and pages of bulk loads that all of them name, and whether there are any.
+    /// Runs of blobs and pages of bulk loads that all of them name.
     placed: Vec<Placed>,
-    names_data: bool,
 }
 
 /// Writes of the log may wait to be merged into the trees.
@@ -122,7 +121,6 @@ impl Gathered {
             last: 0,
             rest: None,
             placed: Vec::new(),
-            names_data: false,
         }
     }
 
@@ -188,7 +186,6 @@ impl Gathered {
 
     /// What of `data` the commits name: in use before anything is allocated.
     pub(super) fn placed(&mut self) -> Vec<Placed> {
-        self.names_data = !self.placed.is_empty();
         std::mem::take(&mut self.placed)
     }
 
@@ -203,9 +200,8 @@ impl Gathered {
         may_wait: Option<MayWait>,
     ) -> Result<u64> {
         let (window, commits) = (&mut self.window, &mut self.commits);
-        let may_wait = may_wait.filter(|_| self.rest.is_none() && !self.names_data);
-        let waits = may_wait.map_or(Ok(false), |MayWait { from, bytes_max }| window.postpone(pool, applier, from, bytes_max))?;
-        if !waits {
+        let may_wait = may_wait.filter(|_| self.rest.is_none());
+        if !may_wait.is_some_and(|MayWait { from, bytes_max }| window.postpone(pool, applier, from, bytes_max)) {
             window.apply(pool, applier, names)?;
         }
         if let Some(from) = self.rest {

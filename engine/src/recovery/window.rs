@@ -6,15 +6,14 @@
 //! 2. Of one key the operations stay in the order of the log. Nothing passes a [`Step`].
 
 use super::by_leaf;
-use super::part::{Part, Point, PointsAhead, Step};
+use super::part::{Part, Point, PointsAhead, Step, What};
 use super::replay::promise;
 use crate::commit::apply::{Applier, Names};
-use crate::commit::record::{self, Operation};
+use crate::commit::record;
 use crate::error::Result;
 use crate::pages::EnginePool;
-use crate::postponed;
+use crate::postponed::{self, Entry, Sorted, head};
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 /// Operations gathered and not yet applied.
 #[derive(Default)]
@@ -57,7 +56,7 @@ impl Window {
         let mut from = 0;
         for end in steps.iter().map(|step| step.points).chain([points.len()]) {
             // Of one key in the order of the log: the bodies stand in it.
-            points[from..end].sort_unstable_by(|a, b| compare(&self.parts, a, b).then(a.at.cmp(&b.at)));
+            points[from..end].sort_unstable_by(|a, b| compare(&self.parts, a, b).then(a.key.at.cmp(&b.key.at)));
             from = end;
         }
         self.points.append(&mut points);
@@ -92,26 +91,24 @@ impl Window {
     }
 
     /// Applies what was gathered by having it wait, to be merged into the trees once the database is open: the log is replayed from the flush
-    /// at `from` on. False: it can't wait, for there are operations on more than a key, or it would take more than `bytes_max` bytes.
-    pub(super) fn postpone(&mut self, pool: &EnginePool, applier: &mut Applier, from: u64, bytes_max: u64) -> Result<bool> {
+    /// at `from` on. False: it can't wait, for there are operations on more than a key, or that name blobs, or it would take more than
+    /// `bytes_max` bytes.
+    pub(super) fn postpone(&mut self, pool: &EnginePool, applier: &mut Applier, from: u64, bytes_max: u64) -> bool {
         let record_bytes: usize = self.parts.iter().map(|part| part.bodies.len()).sum();
         let bytes = record_bytes as u64 + self.points.len() as u64 * postponed::OVERHEAD;
-        if !self.steps.is_empty() || self.points.is_empty() || bytes > bytes_max {
-            return Ok(false);
+        let is_blob = |point: &Point| matches!(point.what, What::PutBlob(_));
+        if !self.steps.is_empty() || self.points.is_empty() || bytes > bytes_max || self.points.iter().any(is_blob) {
+            return false;
         }
         self.merge();
-        let last = self.last;
-        let points = last_of_each_key(&self.parts, &mut self.points);
-        let records: Vec<Arc<[u8]>> = self.parts.iter_mut().map(|part| std::mem::take(&mut part.bodies).into()).collect();
-        applier.postpone_replayed(pool, (last, from), record_bytes, |add| {
-            points.iter().try_for_each(|point| {
-                let record = &records[point.part as usize];
-                add(record, &record::one(&record[point.at as usize..], last)?);
-                Ok(())
-            })
-        })?;
-        *self = Window::default();
-        Ok(true)
+        let Window { parts, mut points, last, common, .. } = std::mem::take(self);
+        let kept = last_of_each_key(&parts, &mut points).len();
+        points.truncate(kept);
+        // In the memory of the points: both are of one size.
+        let entries: Vec<Entry> = points.into_iter().map(entry).collect();
+        let records = parts.into_iter().map(|part| part.bodies).collect();
+        applier.postpone_replayed(pool, from, record_bytes, Sorted::new(last, records, common, entries));
+        true
     }
 
     /// Applies what was gathered; then it is empty, and keeps its memory.
@@ -158,7 +155,7 @@ fn apply_points(
             operations.clear();
             for point in &of_tree[run.points.clone()] {
                 ahead.step();
-                operations.push(operation(parts, point, lsn)?);
+                operations.push(parts[point.part as usize].operation(point, lsn)?);
             }
             applier.apply_points(pool, lsn, tree, &operations, run.leaf)
         })?;
@@ -166,9 +163,13 @@ fn apply_points(
     Ok(())
 }
 
-/// The operation of a point.
-fn operation<'a>(parts: &'a [Part], point: &Point, lsn: u64) -> Result<Operation<'a>> {
-    record::one(&parts[point.part as usize].bodies[point.at as usize..], lsn)
+/// One takes the place of the other in memory.
+const _: () = assert!(size_of::<Point>() == size_of::<Entry>());
+
+/// A point, no blob, as a write that waits.
+fn entry(point: Point) -> Entry {
+    let Point { tree, head, part, key, what } = point;
+    Entry { tree, head, record: part, key, value: if let What::Put(value) = what { Some(value) } else { None } }
 }
 
 /// Moves the last one of each key to the front of points that are in order.
@@ -192,18 +193,11 @@ fn key_of<'a>(parts: &'a [Part], point: &Point) -> &'a [u8] {
     parts[point.part as usize].key(point)
 }
 
-/// The first eight bytes as a number that compares as they do; zeros behind fewer.
-fn head(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let n = key.len().min(8);
-    bytes[..n].copy_from_slice(&key[..n]);
-    u64::from_be_bytes(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::btree::TreeId;
+    use crate::commit::record::Operation;
     use rand::{RngExt, SeedableRng};
     use std::collections::BTreeMap;
 
@@ -252,13 +246,10 @@ mod tests {
             for (end, model) in ends.zip(models) {
                 let left: Vec<_> = last_of_each_key(&window.parts, &mut window.points[from..end])
                     .iter()
-                    .map(|point| {
-                        let bodies = &window.parts[point.part as usize].bodies;
-                        match record::one(&bodies[point.at as usize..], 1).unwrap() {
-                            Operation::Put { tree, key, value } => ((tree, key.to_vec()), Some(value.to_vec())),
-                            Operation::Delete { tree, key } => ((tree, key.to_vec()), None),
-                            other => panic!("{other:?}"),
-                        }
+                    .map(|point| match window.parts[point.part as usize].operation(point, 1).unwrap() {
+                        Operation::Put { tree, key, value } => ((tree, key.to_vec()), Some(value.to_vec())),
+                        Operation::Delete { tree, key } => ((tree, key.to_vec()), None),
+                        other => panic!("{other:?}"),
                     })
                     .collect();
                 assert_eq!(left, model.into_iter().collect::<Vec<_>>(), "seed {seed}");
