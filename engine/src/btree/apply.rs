@@ -4,7 +4,8 @@
 //!
 //! 1. Go down to the leaf of the first change, unless it was looked up ahead (see `hints`), latch it, and make all changes whose keys
 //!    lie between its fences.
-//! 2. If one doesn't fit: make room (a step of its own, see `split`), then go on with 1.
+//! 2. If one doesn't fit: make room (a step of its own, see `split`), or, where it and others come behind all that the leaf holds, make
+//!    them in leaves of their own (see `append`); then go on with 1.
 //! 3. If deletes have left the leaf sparse: join it with a neighbour (see `join`).
 
 use super::access::Plain;
@@ -83,7 +84,7 @@ impl Tree {
         let (mut rest, mut splits) = (ops, 0);
         let mut ahead = LeavesAhead::new(pool, ops.len());
         let (mut hints, mut step) = (Hints::starting(hint), 1);
-        while let Some(first) = rest.first() {
+        while !rest.is_empty() {
             if ahead.is_due(ops.len() - rest.len(), ops.len()) {
                 writer.give_back_frames();
                 ahead.ask(pool, self, ops);
@@ -101,7 +102,10 @@ impl Tree {
                 Next::MakeRoom if splits > SPLITS_MAX => {
                     return Err(Corrupt { page: self.root, what: "no number of splits makes room for a key" }.into());
                 }
-                Next::MakeRoom => writer.make_room(rest.first().unwrap_or(first), observer)?,
+                Next::MakeRoom => {
+                    let made = writer.make_room(lsns.starting_at(ops.len() - rest.len()), rest, observer)?;
+                    (rest, splits) = (&rest[made..], if made > 0 { 0 } else { splits });
+                }
             }
         }
         Ok(())

@@ -9,12 +9,12 @@
 //! pages; likewise at the start for descending order. An inner page is divided at a separator, which then stands in neither
 //! half: it goes to the parent, and its child becomes the first of the right half.
 
-use super::TreeId;
 use super::access::Plain;
 use super::build::{Blank, Builder, common_len};
 use super::layout::{capacity, inner_entry_len, leaf_entry_len};
 use super::node::{Fault, Node};
 use super::search::Place;
+use super::{TreeId, append};
 use std::ops::Range;
 
 /// The entry that needs room.
@@ -37,11 +37,18 @@ pub(super) struct Drafts {
     pub(super) left: Builder,
     pub(super) right: Builder,
     pub(super) separator: Vec<u8>,
+    /// Those that come behind the left one where a run is appended.
+    pub(super) run: [append::Next; append::PAGES],
 }
 
 impl Drafts {
     pub(super) fn new(page_size: usize) -> Drafts {
-        Drafts { left: Builder::new(page_size), right: Builder::new(page_size), separator: Vec::new() }
+        Drafts {
+            left: Builder::new(page_size),
+            right: Builder::new(page_size),
+            separator: Vec::new(),
+            run: std::array::from_fn(|_| append::Next::new(page_size)),
+        }
     }
 
     pub(super) fn page_size(&self) -> usize {
@@ -226,7 +233,7 @@ fn outward(start: usize, end: usize) -> impl Iterator<Item = usize> {
 
 /// Builds the two pages for a division before entry `number`. False: one doesn't fit.
 fn halve(lineup: &Lineup<'_>, tree: TreeId, number: usize, drafts: &mut Drafts) -> Result<bool, Fault> {
-    let Drafts { left, right, separator } = drafts;
+    let Drafts { left, right, separator, .. } = drafts;
     let (first, last) = (&lineup.nodes[0], &lineup.nodes[lineup.nodes.len() - 1]);
     let (own, all) = (lineup.own_below(number), lineup.own_len());
     lineup.key_into(number, separator)?;
@@ -253,7 +260,7 @@ fn halve(lineup: &Lineup<'_>, tree: TreeId, number: usize, drafts: &mut Drafts) 
 }
 
 /// Cuts `above` to the shortest key that is above `below`.
-fn shorten(below: &[u8], above: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn shorten(below: &[u8], above: &mut Vec<u8>) -> Result<(), Fault> {
     if below >= &above[..] {
         return Err("the page's keys are not in order");
     }

@@ -27,6 +27,7 @@
 
 mod access;
 mod ahead;
+mod append;
 mod apply;
 mod build;
 mod bulk;

@@ -12,26 +12,36 @@ use super::edit::{self, Entry};
 use super::error::{Stop, TreeError};
 use super::layout::inner_entry_len;
 use super::write::{Bend, Pair, Side, Writer, corrupt};
-use super::{Change, Observer, Seek, TreeOp};
+use super::{Change, Lsns, Observer, Seek, TreeOp, append};
 use ashlar_bufferpool::{PageId, PageStore};
 
 impl<S: PageStore> Writer<'_, S> {
-    /// Makes room for `op` in its leaf, or goes one step towards it.
+    /// Makes room for the first of `ops` in its leaf, or goes one step towards it; or makes it, and some behind it, in new leaves. Gives how many
+    /// were made.
     pub(super) fn make_room<O: Observer + ?Sized>(
         &mut self,
-        op: &TreeOp<'_>,
+        lsns: Lsns<'_>,
+        ops: &[TreeOp<'_>],
         observer: &mut O,
-    ) -> Result<(), TreeError<S::Error>> {
-        let Change::Put { bytes, .. } = op.change else { return Ok(()) };
+    ) -> Result<usize, TreeError<S::Error>> {
+        let Some((op, Change::Put { bytes, .. })) = ops.first().map(|op| (op, op.change)) else { return Ok(0) };
         let pending = Pending { key: op.key, value_len: Some(bytes.len()) };
+        let may_append = ops.len() > 1;
+        if may_append {
+            self.reserve_frames((append::COPIES + append::PAGES).min(self.pool.reservation_max()))?;
+        }
         self.run(|writer| {
             let leaf = writer.descend(Seek::AtOrAfter(op.key))?;
+            let made = if may_append { writer.append(leaf, (lsns, ops), observer)? } else { 0 };
+            if made > 0 {
+                return Ok(made);
+            }
             for side in [Side::Left, Side::Right] {
                 if writer.spread(leaf, side, pending, observer)? {
-                    return Ok(());
+                    return Ok(0);
                 }
             }
-            writer.split(writer.path.len(), leaf, pending, observer)
+            writer.split(writer.path.len(), leaf, pending, observer).map(|()| 0)
         })
     }
 

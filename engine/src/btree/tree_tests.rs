@@ -87,12 +87,26 @@ impl Pair {
         }
     }
 
+    /// Keys that stand side by side behind some key, at times many.
+    fn run_of_keys(&mut self) -> Vec<Vec<u8>> {
+        let (base, tail) = (self.some_key(), self.random.random_range(0..10));
+        let count = [3, 20, 200][self.random.random_range(0..3)];
+        let keys = (0..count).map(|nth: u16| [&base[..], &nth.to_be_bytes(), &vec![7; tail]].concat());
+        keys.filter(|key| key.len() <= self.key_max).collect()
+    }
+
     fn apply_batch(&mut self, deletes: f64) {
         self.lsn += 1;
         let mut batch: BTreeMap<Vec<u8>, Option<Value>> = BTreeMap::new();
         for _ in 0..self.random.random_range(1..40) {
             let key = self.some_key();
             let delete = self.random.random_bool(deletes);
+            let value = random_value(&mut self.random, &key, self.pool.page_size());
+            batch.insert(key, (!delete).then_some(value));
+        }
+        let run = if self.random.random_bool(0.2) { self.run_of_keys() } else { Vec::new() };
+        for key in run {
+            let delete = self.random.random_bool(deletes / 20.0);
             let value = random_value(&mut self.random, &key, self.pool.page_size());
             batch.insert(key, (!delete).then_some(value));
         }
@@ -334,7 +348,8 @@ fn observers_know_where_every_key_belongs() {
         let mut pair = Pair::new(seed, 4096, 200, [4, 6, 0][seed as usize % 3], 40);
         let mut places = Places::default();
         for round in 0..60 {
-            let keys: BTreeSet<Vec<u8>> = (0..20).map(|_| pair.some_key()).collect();
+            let mut keys: BTreeSet<Vec<u8>> = (0..20).map(|_| pair.some_key()).collect();
+            keys.extend(if round % 4 == 0 { pair.run_of_keys() } else { Vec::new() });
             let bytes = vec![round as u8; pair.random.random_range(0..300)];
             let delete = round > 20 && pair.random.random_bool(0.7);
             let change = if delete { Change::Delete } else { Change::Put { kind: 0, bytes: &bytes } };
@@ -376,7 +391,8 @@ fn a_read_that_fails_leaves_a_whole_tree() {
             pair.apply_batch(0.2);
         }
         for lsn in 100..130 {
-            let batch: BTreeSet<Vec<u8>> = (0..10).map(|_| pair.some_key()).collect();
+            let mut batch: BTreeSet<Vec<u8>> = (0..10).map(|_| pair.some_key()).collect();
+            batch.extend(if lsn % 5 == 0 { pair.run_of_keys() } else { Vec::new() });
             let change = if lsn % 2 == 0 { Change::Delete } else { Change::Put { kind: 2, bytes: b"another value" } };
             let ops: Vec<TreeOp<'_>> = batch.iter().map(|key| TreeOp { key, change }).collect();
             let mut told = Told::default();
@@ -406,7 +422,8 @@ fn a_read_that_fails_leaves_a_whole_tree() {
 fn wrong_pages_are_faults_not_panics() {
     let mut faults = 0;
     for seed in 0..300 {
-        let mut pair = Pair::new(seed, 4096, 300, [4, 5, 0][seed as usize % 3], 60);
+        // Enough frames that nothing wrong has to be written.
+        let mut pair = Pair::new(seed, 4096, 3000, [4, 5, 0][seed as usize % 3], 60);
         for _ in 0..12 {
             pair.apply_batch(0.1);
         }
@@ -456,6 +473,9 @@ fn use_everything(pair: &mut Pair) -> bool {
         let ops = [TreeOp { key: &key, change: Change::Delete }];
         wrong |= pair.random.random() && pair.tree.apply(&pair.pool, 99, &ops, &mut told).is_err();
         wrong |= pair.tree.settle(&pair.pool, &key, &mut told).is_err();
+        let run = pair.run_of_keys();
+        let ops: Vec<_> = run.iter().map(|key| TreeOp { key, change: Change::Put { kind: 0, bytes: &bytes[..40] } }).collect();
+        wrong |= pair.tree.apply(&pair.pool, 99, &ops, &mut told).is_err();
     }
     wrong |= pair.tree.remove_range(&pair.pool, 100, Bound::Included(b"k"), Bound::Unbounded, &mut told).is_err();
     for _ in 0..1000 {

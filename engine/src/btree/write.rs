@@ -108,7 +108,7 @@ impl<'a, S: PageStore> Writer<'a, S> {
         self.reserve_frames(FRAMES)
     }
 
-    fn reserve_frames(&mut self, n: usize) -> Result<(), TreeError<S::Error>> {
+    pub(super) fn reserve_frames(&mut self, n: usize) -> Result<(), TreeError<S::Error>> {
         self.holds.clear();
         match &mut self.frames {
             Some(frames) => self.pool.refill(frames, n)?,
@@ -122,7 +122,7 @@ impl<'a, S: PageStore> Writer<'a, S> {
         self.frames = None;
     }
 
-    fn frames_left(&self) -> usize {
+    pub(super) fn frames_left(&self) -> usize {
         self.frames.as_ref().map_or(0, Reservation::len)
     }
 

@@ -1,0 +1,348 @@
+//! New keys that come behind all that a leaf holds, as in a load in ascending order: leaves with them are built whole, instead of being filled
+//! one key at a time.
+//!
+//! ```text
+//!   leaf: 3 5 8, full             3 5 8 | 10 11 12 | 13 15 16 | 17
+//!   changes: 10 11 12 13 15 ..    as it was, and three new leaves behind it
+//! ```
+//!
+//! 1. Such a run is of puts whose keys ascend and lie below the leaf's upper fence. It ends where a key comes again.
+//! 2. What the leaves will hold is built in private memory before anything is latched; with the parent and the leaf latched nothing is left
+//!    that a page may be missing for.
+//! 3. Where the parent has no room, or the run is of one key, nothing is done: an ordinary split serves (see `split`).
+
+use super::access::Plain;
+use super::build::{Blank, Builder, common_len};
+use super::divide::{Drafts, shorten};
+use super::edit::{self, Entry};
+use super::error::Stop;
+use super::layout::{capacity, inner_entry_len, leaf_entry_len};
+use super::node::{Fault, Node};
+use super::search::Place;
+use super::write::{Bend, Writer, corrupt};
+use super::{Change, Lsns, Observer, Tree, TreeOp};
+use ashlar_bufferpool::{ExclusiveGuard, PageId, PageStore};
+use smallvec::SmallVec;
+
+/// New leaves of one step, at most: as long as they are filled, nobody reads in what their parent leads to.
+pub(super) const PAGES: usize = 4;
+
+/// Frames that a step takes beside those of its new leaves: copies of the parent and the leaf whose frames are frozen.
+pub(super) const COPIES: usize = 2;
+
+/// A leaf to come, and its lower fence.
+pub(super) struct Next {
+    lower: Vec<u8>,
+    page: Builder,
+}
+
+impl Next {
+    pub(super) fn new(page_size: usize) -> Next {
+        Next { lower: Vec::new(), page: Builder::new(page_size) }
+    }
+}
+
+impl<S: PageStore> Writer<'_, S> {
+    /// Makes the first of `ops`, which doesn't fit in `leaf`, where the last descent ended, and some behind it, in new leaves. Gives how many.
+    pub(super) fn append<O: Observer + ?Sized>(
+        &mut self,
+        leaf: PageId,
+        (lsns, ops): (Lsns<'_>, &[TreeOp<'_>]),
+        observer: &mut O,
+    ) -> Result<usize, Stop> {
+        let Some(&above) = self.path.last() else { return Ok(0) };
+        let mut drafts = self.take_drafts();
+        let planned = self.plan_append(above, leaf, (lsns, ops), &mut drafts);
+        let outcome = match planned {
+            Ok(0) => Ok(0),
+            Ok(pages) => self.append_leaves(above, leaf, (&mut drafts, pages), ops, observer),
+            Err(stop) => Err(stop),
+        };
+        self.give_drafts(drafts);
+        outcome
+    }
+
+    /// Builds the leaf anew, and leaves that are to come behind it: gives how many. As many as there are frames for, and their parent has room
+    /// for.
+    fn plan_append(
+        &mut self,
+        above: Bend,
+        leaf: PageId,
+        (lsns, ops): (Lsns<'_>, &[TreeOp<'_>]),
+        drafts: &mut Drafts,
+    ) -> Result<usize, Stop> {
+        let draft = |pages_max: usize, drafts: &mut Drafts| {
+            let guard = self.shared(leaf)?;
+            let node = self.open(leaf, guard.bytes())?;
+            draft(node, self.tree, (lsns, ops), pages_max, drafts).map_err(|what| corrupt(leaf, what))
+        };
+        let pages = draft(PAGES.min(self.frames_left().saturating_sub(COPIES)), drafts)?;
+        let room = self.parent_room(above, leaf, &drafts.run[..pages])?;
+        if room == pages { Ok(pages) } else { draft(room, drafts) }
+    }
+
+    /// For how many of these, from the front, the parent of `leaf` has room behind it.
+    fn parent_room(&self, Bend { page: parent, index }: Bend, leaf: PageId, run: &[Next]) -> Result<usize, Stop> {
+        let guard = self.shared(parent)?;
+        let node = self.open(parent, guard.bytes())?;
+        if index >= node.count() || node.child(index) != leaf {
+            return Err(corrupt(parent, "the page's children are not those found on the way down"));
+        }
+        let mut room = node.free();
+        let fits = |&(nth, next): &(usize, &Next)| {
+            let needed = inner_entry_len(next.lower.len().saturating_sub(node.prefix_len()));
+            let fits = next.lower.len() >= node.prefix_len() && needed <= room && self.slot_allowed(node.count() + nth);
+            room = room.saturating_sub(needed);
+            fits
+        };
+        Ok(run.iter().enumerate().take_while(fits).count())
+    }
+
+    /// Puts the leaves that were built where they belong. Gives how many changes that makes.
+    fn append_leaves<O: Observer + ?Sized>(
+        &mut self,
+        Bend { page: parent, index }: Bend,
+        leaf: PageId,
+        (drafts, pages): (&mut Drafts, usize),
+        ops: &[TreeOp<'_>],
+        observer: &mut O,
+    ) -> Result<usize, Stop> {
+        let mut parent_guard = self.exclusive(parent)?;
+        let mut leaf_guard = self.exclusive(leaf)?;
+        let prefix = self.open(parent, parent_guard.bytes())?.prefix_len();
+        let upper = self.open(leaf, leaf_guard.bytes())?.upper_fence().map(<[u8]>::to_vec);
+        let (tree, run) = (self.tree.id, &mut drafts.run[..pages]);
+        let mut guards: SmallVec<[ExclusiveGuard<'_, S>; PAGES]> = SmallVec::new();
+        for (nth, next) in run.iter().enumerate() {
+            let guard = self.create();
+            let child = Entry::Child(guard.page());
+            guards.push(guard);
+            match edit::insert(&mut parent_guard, tree, index + 1 + nth, &next.lower[prefix..], child) {
+                Ok(true) => {}
+                failed => {
+                    // As it was: a page in which something is wrong leads to no leaf that has nothing in it.
+                    let undone = edit::remove(&mut parent_guard, tree, index + 1..index + 1 + nth);
+                    guards.into_iter().for_each(|guard| self.pool.free(guard));
+                    let what = failed.err().or(undone.err()).unwrap_or("a page's room is not what its header says");
+                    return Err(corrupt(parent, what));
+                }
+            }
+        }
+        for (nth, guard) in guards.iter().enumerate() {
+            let above = run.get(nth + 1).map(|next| &next.lower[..]).or(upper.as_deref());
+            observer.moved(leaf, guard.page(), &run[nth].lower, above);
+        }
+        let mut made = 0;
+        for (guard, next) in guards.iter_mut().zip(run) {
+            let page = guard.page();
+            let here = &ops[made..made + next.page.count()];
+            here.iter().for_each(|op| observer.replaced(page, op.key, None));
+            made += here.len();
+            next.page.install(guard, page);
+        }
+        drafts.left.install(&mut leaf_guard, leaf);
+        Ok(made)
+    }
+}
+
+/// Builds `node` anew, and leaves of the run that `ops` begin with. Gives how many: 0 where there is no such run behind `node`.
+fn draft(
+    node: Node<Plain<'_>>,
+    tree: &Tree,
+    (lsns, ops): (Lsns<'_>, &[TreeOp<'_>]),
+    pages_max: usize,
+    drafts: &mut Drafts,
+) -> Result<usize, Fault> {
+    let run = Run { ops, upper: node.upper_fence(), tree, room: capacity(node.page().0.len()) };
+    let Some(last) = node.count().checked_sub(1).filter(|_| node.is_leaf() && pages_max > 0) else { return Ok(0) };
+    if !run.goes_on(0) || !run.goes_on(1) || node.find(ops[0].key)? != Place::Before(node.count()) {
+        return Ok(0);
+    }
+    let (mut below, mut lower) = (Vec::new(), ops[0].key.to_vec());
+    node.key_into(last, &mut below)?;
+    shorten(&below, &mut lower)?;
+    let blank = Blank { tree: tree.id, level: 0, lsn: node.lsn(), lower: node.lower_fence(), upper: run.upper };
+    if !drafts.left.start(Blank { upper: Some(&lower), ..blank }) || !drafts.left.push_from(&node, 0..node.count())? {
+        return Ok(0);
+    }
+    let (mut pages, mut from) = (0, 0);
+    while pages < pages_max && run.goes_on(from) {
+        let (count, closed) = run.leaf(from, &lower, pages + 1 == pages_max)?;
+        let here = from..from + count;
+        let lsn = here.clone().map(|index| lsns.of(index)).fold(node.lsn(), u64::max);
+        let next = &mut drafts.run[pages];
+        let upper = closed.as_deref().or(run.upper);
+        let mut fits = count > 0 && next.page.start(Blank { lsn, lower: &lower, upper, ..blank });
+        for op in &ops[here] {
+            let Change::Put { kind, bytes } = op.change else { return Err("a run of puts has something else in it") };
+            fits = fits && next.page.push(op.key, Entry::Value(kind, bytes))?;
+        }
+        if !fits {
+            return Ok(0);
+        }
+        (pages, from) = (pages + 1, from + count);
+        let Some(above) = closed else {
+            next.lower = lower;
+            break;
+        };
+        next.lower = std::mem::replace(&mut lower, above);
+    }
+    Ok(pages)
+}
+
+/// Changes, some of which, from the first on, are a run.
+struct Run<'a> {
+    ops: &'a [TreeOp<'a>],
+    /// The leaf's upper fence.
+    upper: Option<&'a [u8]>,
+    tree: &'a Tree,
+    /// Bytes of a leaf for fences and entries.
+    room: usize,
+}
+
+impl Run<'_> {
+    /// Whether change `index` belongs to the run, if those before do.
+    fn goes_on(&self, index: usize) -> bool {
+        let Some(op) = self.ops.get(index) else { return false };
+        let is_above = index.checked_sub(1).is_none_or(|before| self.ops[before].key < op.key);
+        is_above && matches!(op.change, Change::Put { .. }) && self.upper.is_none_or(|upper| op.key < upper)
+    }
+
+    /// Bytes of the entry of a change whose key is without `prefix` bytes.
+    fn entry_len(&self, index: usize, prefix: usize) -> usize {
+        let op = &self.ops[index];
+        leaf_entry_len(op.key.len() - prefix, if let Change::Put { bytes, .. } = op.change { bytes.len() } else { 0 })
+    }
+
+    /// Whether `count` of them from `from` on fit in a leaf between these fences.
+    fn fits(&self, from: usize, count: usize, lower: &[u8], upper: Option<&[u8]>) -> bool {
+        let prefix = upper.map_or(0, |upper| common_len(lower, upper));
+        let entries: usize = (from..from + count).map(|index| self.entry_len(index, prefix)).sum();
+        lower.len() + upper.map_or(0, <[u8]>::len) + entries <= self.room
+    }
+
+    /// How many of the run from `from` on the next leaf holds, and its upper fence, if it is not that of all.
+    fn leaf(&self, from: usize, lower: &[u8], is_last: bool) -> Result<(usize, Option<Vec<u8>>), Fault> {
+        // As many as may fit, whatever the fence: with the longest prefix there can be.
+        let (mut count, mut whole) = (0, lower.len());
+        while self.goes_on(from + count) && (count == 0 || self.tree.slot_allowed(count)) {
+            whole += self.entry_len(from + count, 0);
+            if whole.saturating_sub((count + 1) * common_len(lower, self.ops[from + count].key)) > self.room {
+                break;
+            }
+            count += 1;
+        }
+        let is_all = !self.goes_on(from + count);
+        if is_last || is_all && self.fits(from, count, lower, self.upper) {
+            let fits = (1..=count).rev().find(|&count| self.fits(from, count, lower, self.upper));
+            return Ok((fits.unwrap_or(0), None));
+        }
+        for count in (1..=count - usize::from(is_all)).rev() {
+            let mut upper = self.ops[from + count].key.to_vec();
+            shorten(self.ops[from + count - 1].key, &mut upper)?;
+            if self.fits(from, count, lower, Some(&upper)) {
+                return Ok((count, Some(upper)));
+            }
+        }
+        Ok((0, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btree::testing::{TestPool, page_count, small_pool, wait_for};
+    use crate::btree::{Finding, Seek, TreeId};
+    use std::collections::BTreeMap;
+
+    fn put<'a>(key: &'a [u8], bytes: &'a [u8]) -> TreeOp<'a> {
+        TreeOp { key, change: Change::Put { kind: 0, bytes } }
+    }
+
+    /// Steps of this kind that a batch makes, and the changes that they make.
+    fn appended(tree: &Tree, pool: &TestPool, ops: &[TreeOp<'_>]) -> usize {
+        let mut writer = Writer::new(tree, pool);
+        writer.reserve_frames(COPIES + PAGES).unwrap();
+        let leaf = writer.run(|writer| writer.descend(Seek::AtOrAfter(ops[0].key))).unwrap();
+        writer.reserve_frames(COPIES + PAGES).unwrap();
+        let mut nobody = |_: &[u8], _: Option<(u8, &[u8])>| {};
+        writer.run(|writer| writer.append(leaf, (Lsns::All(9), ops), &mut nobody)).unwrap()
+    }
+
+    #[test]
+    fn an_ascending_load_leaves_full_leaves() {
+        for slots_max in [0, 9] {
+            let pool = small_pool(8192, 3000);
+            let tree = Tree { slots_max, ..Tree::create(&pool, TreeId(1)).unwrap() };
+            let keys: Vec<[u8; 16]> = (0..20_000u128).map(u128::to_be_bytes).collect();
+            let mut told = Vec::new();
+            for some in keys.chunks(1000) {
+                let ops: Vec<TreeOp<'_>> = some.iter().map(|key| put(key, &[5; 100])).collect();
+                tree.apply(&pool, 1, &ops, &mut |key: &[u8], old: Option<(u8, &[u8])>| told.push((key.to_vec(), old.is_some())))
+                    .unwrap();
+            }
+            assert!(told.iter().map(|(key, old)| (&key[..], *old)).eq(keys.iter().map(|key| (&key[..], false))));
+            let (mut fills, mut entries) = (BTreeMap::new(), 0);
+            let mut note = |finding: Finding<'_, _>| match finding {
+                Finding::Page { page, level: 0, used, .. } => drop(fills.insert(page, used)),
+                Finding::Page { .. } => {}
+                Finding::Entry { .. } => entries += 1,
+                fault => panic!("{fault:?}"),
+            };
+            tree.check(&pool, &mut note).unwrap();
+            assert_eq!(entries, keys.len());
+            let least = if slots_max == 0 { 20_000 * 111 / (8192 - 64) } else { 20_000 / 9 };
+            assert!((least..least + 2 + least / 20).contains(&fills.len()), "{} leaves, at least {least}", fills.len());
+        }
+    }
+
+    /// A new leaf has the LSN of the newest commit that has changed it, or the leaf from which its keys come.
+    #[test]
+    fn new_leaves_have_the_newest_lsn() {
+        let pool = small_pool(4096, 100);
+        let tree = Tree { slots_max: 4, ..Tree::create(&pool, TreeId(1)).unwrap() };
+        let mut nobody = |_: &[u8], _: Option<(u8, &[u8])>| {};
+        let keys: Vec<[u8; 1]> = (0..20).map(|key| [key]).collect();
+        for key in &keys[..8] {
+            tree.apply(&pool, 50, &[put(key, b"")], &mut nobody).unwrap();
+        }
+        let (ops, lsns) = (keys[8..16].iter().map(|key| put(key, b"")).collect::<Vec<_>>(), [40, 60, 41, 42, 43, 44, 45, 70]);
+        tree.apply_from(&pool, Lsns::Each(&lsns), &ops, None, &mut nobody).unwrap();
+        let lsn_at = |key: &[u8]| wait_for(&pool, || tree.get(&pool, key, |found| found.lsn));
+        assert_eq!([lsn_at(&keys[7]), lsn_at(&keys[8]), lsn_at(&keys[12]), lsn_at(&keys[15])], [50, 60, 70, 70]);
+    }
+
+    /// What belongs to a run, and what ends it.
+    #[test]
+    fn a_run_ends_where_it_must() {
+        let pool = small_pool(4096, 100);
+        let tree = Tree { slots_max: 4, ..Tree::create(&pool, TreeId(1)).unwrap() };
+        let mut nobody = |_: &[u8], _: Option<(u8, &[u8])>| {};
+        let first: Vec<[u8; 1]> = [10, 20, 30, 40, 50, 60, 70, 80].map(|key: u8| [key]).into();
+        for key in &first {
+            tree.apply(&pool, 1, &[put(key, b"")], &mut nobody).unwrap();
+        }
+        // Leaves: 10 20 30 40 | 50 60 70 80.
+        let before = page_count(&pool);
+        assert_eq!(before, 3);
+        let ops = |keys: &[u8]| -> Vec<[u8; 1]> { keys.iter().map(|key| [*key]).collect() };
+        let made = |keys: &[u8]| {
+            let keys = ops(keys);
+            let ops: Vec<TreeOp<'_>> = keys.iter().map(|key| put(key, b"")).collect();
+            appended(&tree, &pool, &ops)
+        };
+        assert_eq!(made(&[41]), 0, "one key");
+        assert_eq!(made(&[41, 50]), 0, "the second is another leaf's");
+        assert_eq!(made(&[39, 41]), 0, "not behind all");
+        assert_eq!(made(&[40, 41]), 0, "not a new one");
+        assert_eq!(made(&[41, 41]), 0, "a key comes again");
+        let deleted = [put(b")", b""), TreeOp { key: b"*", change: Change::Delete }, put(b"+", b"")];
+        assert_eq!(appended(&tree, &pool, &deleted), 0, "a key goes");
+        assert_eq!(page_count(&pool), before);
+        assert_eq!(made(&[41, 42, 43, 50, 51]), 3, "the leaf's upper fence");
+        // Leaves: 10 20 30 40 | 41 42 43 | 50 60 70 80. The root has room for one more child.
+        assert_eq!(made(&[81, 82, 83, 84, 85, 86, 87, 88, 89]), 4, "the parent's room");
+        assert_eq!(made(&[90, 91, 92]), 0, "the parent is full");
+        tree.check(&pool, &mut |finding| assert!(!finding.is_fault(), "{finding:?}")).unwrap();
+    }
+}
