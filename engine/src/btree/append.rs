@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   leaf: 3 5 8, full             3 5 8 | 10 11 12 | 13 15 16 | 17
-//!   changes: 10 11 12 13 15 ..    as it was, and three new leaves behind it
+//!   changes: 10 11 12 13 15 ..    the same, and three new leaves behind it
 //! ```
 //!
 //! 1. Such a run is of puts whose keys ascend and lie below the leaf's upper fence. It ends where a key comes again.
@@ -23,6 +23,7 @@ use super::write::{Bend, Writer, corrupt};
 use super::{Change, Lsns, Observer, Tree, TreeOp};
 use ashlar_bufferpool::{ExclusiveGuard, PageId, PageStore};
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// New leaves of one step, at most: as long as they are filled, nobody reads in what their parent leads to.
 pub(super) const PAGES: usize = 4;
@@ -34,6 +35,15 @@ pub(super) const COPIES: usize = 2;
 pub(super) struct Next {
     lower: Vec<u8>,
     page: Builder,
+}
+
+/// What has been built.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Plan {
+    /// Changes that the leaf itself takes.
+    taken: usize,
+    /// New leaves; without any nothing is to be done.
+    pages: usize,
 }
 
 impl Next {
@@ -54,31 +64,30 @@ impl<S: PageStore> Writer<'_, S> {
         let mut drafts = self.take_drafts();
         let planned = self.plan_append(above, leaf, (lsns, ops), &mut drafts);
         let outcome = match planned {
-            Ok(0) => Ok(0),
-            Ok(pages) => self.append_leaves(above, leaf, (&mut drafts, pages), ops, observer),
+            Ok(Plan { pages: 0, .. }) => Ok(0),
+            Ok(plan) => self.append_leaves(above, leaf, (&mut drafts, plan), ops, observer),
             Err(stop) => Err(stop),
         };
         self.give_drafts(drafts);
         outcome
     }
 
-    /// Builds the leaf anew, and leaves that are to come behind it: gives how many. As many as there are frames for, and their parent has room
-    /// for.
+    /// Builds the leaf anew, and leaves that are to come behind it: as many as there are frames for, and their parent has room for.
     fn plan_append(
         &mut self,
         above: Bend,
         leaf: PageId,
         (lsns, ops): (Lsns<'_>, &[TreeOp<'_>]),
         drafts: &mut Drafts,
-    ) -> Result<usize, Stop> {
+    ) -> Result<Plan, Stop> {
         let draft = |pages_max: usize, drafts: &mut Drafts| {
             let guard = self.shared(leaf)?;
             let node = self.open(leaf, guard.bytes())?;
             draft(node, self.tree, (lsns, ops), pages_max, drafts).map_err(|what| corrupt(leaf, what))
         };
-        let pages = draft(PAGES.min(self.frames_left().saturating_sub(COPIES)), drafts)?;
-        let room = self.parent_room(above, leaf, &drafts.run[..pages])?;
-        if room == pages { Ok(pages) } else { draft(room, drafts) }
+        let plan = draft(PAGES.min(self.frames_left().saturating_sub(COPIES)), drafts)?;
+        let room = self.parent_room(above, leaf, &drafts.run[..plan.pages])?;
+        if room == plan.pages { Ok(plan) } else { draft(room, drafts) }
     }
 
     /// For how many of these, from the front, the parent of `leaf` has room behind it.
@@ -103,7 +112,7 @@ impl<S: PageStore> Writer<'_, S> {
         &mut self,
         Bend { page: parent, index }: Bend,
         leaf: PageId,
-        (drafts, pages): (&mut Drafts, usize),
+        (drafts, Plan { taken, pages }): (&mut Drafts, Plan),
         ops: &[TreeOp<'_>],
         observer: &mut O,
     ) -> Result<usize, Stop> {
@@ -132,7 +141,8 @@ impl<S: PageStore> Writer<'_, S> {
             let above = run.get(nth + 1).map(|next| &next.lower[..]).or(upper.as_deref());
             observer.moved(leaf, guard.page(), &run[nth].lower, above);
         }
-        let mut made = 0;
+        ops[..taken].iter().for_each(|op| observer.replaced(leaf, op.key, None));
+        let mut made = taken;
         for (guard, next) in guards.iter_mut().zip(run) {
             let page = guard.page();
             let here = &ops[made..made + next.page.count()];
@@ -145,40 +155,39 @@ impl<S: PageStore> Writer<'_, S> {
     }
 }
 
-/// Builds `node` anew, and leaves of the run that `ops` begin with. Gives how many: 0 where there is no such run behind `node`.
+/// Builds `node` anew, with as many of the run that `ops` begin with as fit in it once it has a nearer upper fence, and leaves of those behind.
+/// No leaves where there is no such run behind `node`.
 fn draft(
     node: Node<Plain<'_>>,
     tree: &Tree,
     (lsns, ops): (Lsns<'_>, &[TreeOp<'_>]),
     pages_max: usize,
     drafts: &mut Drafts,
-) -> Result<usize, Fault> {
-    let run = Run { ops, upper: node.upper_fence(), tree, room: capacity(node.page().0.len()) };
-    let Some(last) = node.count().checked_sub(1).filter(|_| node.is_leaf() && pages_max > 0) else { return Ok(0) };
-    if !run.goes_on(0) || !run.goes_on(1) || node.find(ops[0].key)? != Place::Before(node.count()) {
-        return Ok(0);
+) -> Result<Plan, Fault> {
+    if !node.is_leaf() || node.count() == 0 || pages_max == 0 {
+        return Ok(Plan::default());
     }
-    let (mut below, mut lower) = (Vec::new(), ops[0].key.to_vec());
-    node.key_into(last, &mut below)?;
-    shorten(&below, &mut lower)?;
-    let blank = Blank { tree: tree.id, level: 0, lsn: node.lsn(), lower: node.lower_fence(), upper: run.upper };
-    if !drafts.left.start(Blank { upper: Some(&lower), ..blank }) || !drafts.left.push_from(&node, 0..node.count())? {
-        return Ok(0);
+    let run = Run::behind(&node, tree, ops)?;
+    let own = run.own.len();
+    if !run.goes_on(own) || !run.goes_on(own + 1) || node.find(ops[0].key)? != Place::Before(own) {
+        return Ok(Plan::default());
     }
-    let (mut pages, mut from) = (0, 0);
+    let (mut from, Some(mut lower)) = run.leaf(0, node.lower_fence(), false)? else { return Ok(Plan::default()) };
+    let blank = Blank { tree: tree.id, level: 0, lsn: node.lsn(), lower: node.lower_fence(), upper: Some(&lower) };
+    let newest = |here: Range<usize>| here.map(|index| lsns.of(index)).fold(node.lsn(), u64::max);
+    let here = 0..from - own;
+    let begun = drafts.left.start(Blank { lsn: newest(here.clone()), ..blank }) && drafts.left.push_from(&node, 0..own)?;
+    if !begun || !push(&mut drafts.left, &ops[here])? {
+        return Ok(Plan::default());
+    }
+    let (taken, mut pages) = (from - own, 0);
     while pages < pages_max && run.goes_on(from) {
         let (count, closed) = run.leaf(from, &lower, pages + 1 == pages_max)?;
-        let here = from..from + count;
-        let lsn = here.clone().map(|index| lsns.of(index)).fold(node.lsn(), u64::max);
-        let next = &mut drafts.run[pages];
+        let (here, next) = (from - own..from - own + count, &mut drafts.run[pages]);
         let upper = closed.as_deref().or(run.upper);
-        let mut fits = count > 0 && next.page.start(Blank { lsn, lower: &lower, upper, ..blank });
-        for op in &ops[here] {
-            let Change::Put { kind, bytes } = op.change else { return Err("a run of puts has something else in it") };
-            fits = fits && next.page.push(op.key, Entry::Value(kind, bytes))?;
-        }
-        if !fits {
-            return Ok(0);
+        let blank = Blank { tree: tree.id, level: 0, lsn: newest(here.clone()), lower: &lower, upper };
+        if count == 0 || !next.page.start(blank) || !push(&mut next.page, &ops[here])? {
+            return Ok(Plan::default());
         }
         (pages, from) = (pages + 1, from + count);
         let Some(above) = closed else {
@@ -187,11 +196,26 @@ fn draft(
         };
         next.lower = std::mem::replace(&mut lower, above);
     }
-    Ok(pages)
+    Ok(Plan { taken, pages })
 }
 
-/// Changes, some of which, from the first on, are a run.
+/// Appends puts. False: they don't fit.
+fn push(page: &mut Builder, ops: &[TreeOp<'_>]) -> Result<bool, Fault> {
+    for op in ops {
+        let Change::Put { kind, bytes } = op.change else { return Err("a run of puts has something else in it") };
+        if !page.push(op.key, Entry::Value(kind, bytes))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The entries of a leaf and, numbered on behind them, changes of which some, from the first on, are a run.
 struct Run<'a> {
+    /// Lengths of the keys and values of the leaf's entries.
+    own: Vec<(usize, usize)>,
+    /// The key of the last of these.
+    last: Vec<u8>,
     ops: &'a [TreeOp<'a>],
     /// The leaf's upper fence.
     upper: Option<&'a [u8]>,
@@ -200,18 +224,36 @@ struct Run<'a> {
     room: usize,
 }
 
-impl Run<'_> {
-    /// Whether change `index` belongs to the run, if those before do.
+impl<'a> Run<'a> {
+    fn behind(node: &Node<Plain<'a>>, tree: &'a Tree, ops: &'a [TreeOp<'a>]) -> Result<Run<'a>, Fault> {
+        let mut last = Vec::new();
+        node.key_into(node.count() - 1, &mut last)?;
+        let lens = |slot: usize| (node.prefix_len() + node.slot(slot).suffix_len(), node.value_len(slot));
+        let (own, room) = ((0..node.count()).map(lens).collect(), capacity(node.page().0.len()));
+        Ok(Run { own, last, ops, upper: node.upper_fence(), tree, room })
+    }
+
+    /// The key of the leaf's last entry, or of one of the run.
+    fn key(&self, index: usize) -> &[u8] {
+        index.checked_sub(self.own.len()).map_or(&self.last, |index| self.ops[index].key)
+    }
+
+    /// Whether `index` belongs to the run, if those before do.
     fn goes_on(&self, index: usize) -> bool {
+        let Some(index) = index.checked_sub(self.own.len()) else { return true };
         let Some(op) = self.ops.get(index) else { return false };
         let is_above = index.checked_sub(1).is_none_or(|before| self.ops[before].key < op.key);
         is_above && matches!(op.change, Change::Put { .. }) && self.upper.is_none_or(|upper| op.key < upper)
     }
 
-    /// Bytes of the entry of a change whose key is without `prefix` bytes.
+    /// Bytes of an entry whose key is without `prefix` bytes.
     fn entry_len(&self, index: usize, prefix: usize) -> usize {
-        let op = &self.ops[index];
-        leaf_entry_len(op.key.len() - prefix, if let Change::Put { bytes, .. } = op.change { bytes.len() } else { 0 })
+        let (key, value) = match index.checked_sub(self.own.len()).map(|index| self.ops[index]) {
+            None => self.own[index],
+            Some(TreeOp { key, change: Change::Put { bytes, .. } }) => (key.len(), bytes.len()),
+            Some(TreeOp { key, .. }) => (key.len(), 0),
+        };
+        leaf_entry_len(key.saturating_sub(prefix), value)
     }
 
     /// Whether `count` of them from `from` on fit in a leaf between these fences.
@@ -221,25 +263,27 @@ impl Run<'_> {
         lower.len() + upper.map_or(0, <[u8]>::len) + entries <= self.room
     }
 
-    /// How many of the run from `from` on the next leaf holds, and its upper fence, if it is not that of all.
+    /// How many from `from` on the next leaf holds, all of its own at least, and its upper fence, if it is not that of all.
     fn leaf(&self, from: usize, lower: &[u8], is_last: bool) -> Result<(usize, Option<Vec<u8>>), Fault> {
+        let own = self.own.len().saturating_sub(from);
         // As many as may fit, whatever the fence: with the longest prefix there can be.
-        let (mut count, mut whole) = (0, lower.len());
+        let whole = |index: usize| self.entry_len(index, 0);
+        let (mut count, mut all) = (own, lower.len() + (from..from + own).map(whole).sum::<usize>());
         while self.goes_on(from + count) && (count == 0 || self.tree.slot_allowed(count)) {
-            whole += self.entry_len(from + count, 0);
-            if whole.saturating_sub((count + 1) * common_len(lower, self.ops[from + count].key)) > self.room {
+            all += whole(from + count);
+            if all.saturating_sub((count + 1) * common_len(lower, self.key(from + count))) > self.room {
                 break;
             }
             count += 1;
         }
         let is_all = !self.goes_on(from + count);
         if is_last || is_all && self.fits(from, count, lower, self.upper) {
-            let fits = (1..=count).rev().find(|&count| self.fits(from, count, lower, self.upper));
+            let fits = (own.max(1)..=count).rev().find(|&count| self.fits(from, count, lower, self.upper));
             return Ok((fits.unwrap_or(0), None));
         }
-        for count in (1..=count - usize::from(is_all)).rev() {
-            let mut upper = self.ops[from + count].key.to_vec();
-            shorten(self.ops[from + count - 1].key, &mut upper)?;
+        for count in (own.max(1)..=count - usize::from(is_all)).rev() {
+            let mut upper = self.key(from + count).to_vec();
+            shorten(self.key(from + count - 1), &mut upper)?;
             if self.fits(from, count, lower, Some(&upper)) {
                 return Ok((count, Some(upper)));
             }
