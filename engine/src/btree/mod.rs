@@ -12,8 +12,8 @@
 //!    separators beside it in its parent, or the parent's own.
 //! 2. One writer at a time: whoever changes a tree holds the engine's apply lock, so that it may read pages, decide, and find
 //!    them as they were. Readers come and go at any time and meet the writer through page latches only.
-//! 3. What the tree looks like changes in *steps* of one parent and two of its children at most. All pages of a step are
-//!    latched exclusively, parent before child and left before right, before the first of them changes, and until all have. So
+//! 3. What the tree looks like changes in *steps* of one parent and two of its children at most, or of one parent, one of its
+//!    children and new ones behind that. All pages of a step are latched exclusively, parent before child and left before right, before the first of them changes, and until all have. So
 //!    a reader meets the tree before or after a step, never within one; and a tree whose writer stopped between two steps,
 //!    for whatever error, is whole.
 //! 4. Nobody waits for the disk or for frames with a latch held: a page that is missing is loaded with nothing latched and
@@ -22,8 +22,8 @@
 //! Nothing here knows of transactions, snapshots or the log. A value is a kind and bytes; what the kinds mean is for others.
 //!
 //! Reading order: `layout` (the bytes of a page), `node` and `search` (reading one), `edit`, `build` and `divide` (changing
-//! and making one), `read` and `cursor` (from the root to a leaf), `write` (a writer's tools), `apply`, `split`, `join`, `root`,
-//! `remove` (the steps of a change), `ahead`, `touch`, `check`, `image`, `bulk`.
+//! and making one), `read` and `cursor` (from the root to a leaf), `write` (a writer's tools), `apply`, `split`, `append`, `join`,
+//! `root`, `remove` (the steps of a change), `ahead`, `touch`, `check`, `image`, `bulk`.
 
 mod access;
 mod ahead;
