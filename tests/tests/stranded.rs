@@ -236,6 +236,39 @@ fn what_was_stranded_goes_to_its_tree_as_of_its_own_time() {
     assert_holds(&options().open(&damaged.dir).unwrap().keyspace("k").unwrap(), &damaged.model);
 }
 
+/// Keys of a leaf that stays as it is, and of one behind it that is mended: those are not tried first each time.
+#[test]
+fn what_stays_unreadable_keeps_nothing_else_from_its_tree() {
+    let mut damaged = damaged();
+    let other = image_of(&damage::bytes_of(&damaged.data()), &value_of(100, 200));
+    damage::flip(&damaged.data(), other.0 * BLOCK as u64 + 100, 3);
+    let db = options().open(&damaged.dir).unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    let never: Vec<u64> = (0..500).filter(|&i| keyspace.get(key(i)).is_err()).collect();
+    let (count, mut written) = (9.min(never.len()), 0);
+    assert!(count > 6, "more than are tried at once");
+    for &i in never[..count].iter().chain(&damaged.lost[5..9]) {
+        keyspace.insert(key(i), b"waits").unwrap();
+        damaged.model.insert(key(i), b"waits".to_vec());
+        written += 1;
+    }
+    db.checkpoint().unwrap();
+    assert_eq!(db.stats().stranded, written);
+    damaged.mend();
+    // Four that fail end a try, which comes with each checkpoint.
+    let mut tries = 0;
+    while db.stats().stranded as usize > count {
+        db.checkpoint().unwrap();
+        tries += 1;
+        assert!(tries <= count / 4 + 1, "{} are stranded", db.stats().stranded);
+    }
+    for &i in &damaged.lost {
+        assert_eq!(keyspace.get(key(i)).unwrap().as_deref(), damaged.model.get(&key(i)).map(Vec::as_slice), "key {i}");
+    }
+    assert!(never.iter().skip(count).all(|&i| keyspace.get(key(i)).is_err()));
+    assert_eq!(db.stats().read_only, None);
+}
+
 /// Nothing waits any more, and no checkpoint was made for it.
 fn merged(db: &Database) {
     // A number of entries needs that; there may be leaves that can't be read.

@@ -164,14 +164,12 @@ fn draft(
     pages_max: usize,
     drafts: &mut Drafts,
 ) -> Result<Plan, Fault> {
-    if !node.is_leaf() || node.count() == 0 || pages_max == 0 {
+    let own = node.count();
+    let is_run = node.is_leaf() && own > 0 && (0..2).all(|index| is_of_run(ops, index, node.upper_fence()));
+    if pages_max == 0 || !is_run || node.find(ops[0].key)? != Place::Before(own) {
         return Ok(Plan::default());
     }
     let run = Run::behind(&node, tree, ops)?;
-    let own = run.own.len();
-    if !run.goes_on(own) || !run.goes_on(own + 1) || node.find(ops[0].key)? != Place::Before(own) {
-        return Ok(Plan::default());
-    }
     let (mut from, Some(mut lower)) = run.leaf(0, node.lower_fence(), false)? else { return Ok(Plan::default()) };
     let blank = Blank { tree: tree.id, level: 0, lsn: node.lsn(), lower: node.lower_fence(), upper: Some(&lower) };
     let newest = |here: Range<usize>| here.map(|index| lsns.of(index)).fold(node.lsn(), u64::max);
@@ -210,6 +208,13 @@ fn push(page: &mut Builder, ops: &[TreeOp<'_>]) -> Result<bool, Fault> {
     Ok(true)
 }
 
+/// Whether change `index` belongs to the run that these begin with, if those before do: it lies below `upper`, the leaf's upper fence.
+fn is_of_run(ops: &[TreeOp<'_>], index: usize, upper: Option<&[u8]>) -> bool {
+    let Some(op) = ops.get(index) else { return false };
+    let is_above = index.checked_sub(1).is_none_or(|before| ops[before].key < op.key);
+    is_above && matches!(op.change, Change::Put { .. }) && upper.is_none_or(|upper| op.key < upper)
+}
+
 /// The entries of a leaf and, numbered on behind them, changes of which some, from the first on, are a run.
 struct Run<'a> {
     /// Lengths of the keys and values of the leaf's entries.
@@ -240,10 +245,7 @@ impl<'a> Run<'a> {
 
     /// Whether `index` belongs to the run, if those before do.
     fn goes_on(&self, index: usize) -> bool {
-        let Some(index) = index.checked_sub(self.own.len()) else { return true };
-        let Some(op) = self.ops.get(index) else { return false };
-        let is_above = index.checked_sub(1).is_none_or(|before| self.ops[before].key < op.key);
-        is_above && matches!(op.change, Change::Put { .. }) && self.upper.is_none_or(|upper| op.key < upper)
+        index.checked_sub(self.own.len()).is_none_or(|index| is_of_run(self.ops, index, self.upper))
     }
 
     /// Bytes of an entry whose key is without `prefix` bytes.

@@ -419,19 +419,34 @@ impl Shared {
         Ok(hold)
     }
 
-    /// Tries to put into the trees what is stranded, until some leaves could not be read. While no window may begin.
+    /// Tries to put into the trees what is stranded, from where the last try has ended and around, until some leaves could not be read. While no
+    /// window may begin.
     fn retry_stranded(&self) -> Result<()> {
-        let (mut last, mut failing) = (None, 0);
+        let begin = self.apply.lock().stranded_tried().clone();
+        let (mut last, mut is_around, mut failing) = (begin.clone(), begin.is_none(), 0);
         while failing < STRANDED_TRIES && self.postponed.is_any_stranded() {
-            let some = self.apply.lock().some_stranded(last.as_ref(), LOT);
-            let Some((tree, key)) = some.last() else { return Ok(()) };
-            last = Some((tree.id, key.clone()));
-            let is_readable = |(tree, key): &(Tree, Box<[u8]>)| {
-                let is_readable = failing < STRANDED_TRIES && pages::find(&self.pool, *tree, key, |_| ()).is_ok();
-                failing += usize::from(!is_readable);
-                is_readable
-            };
-            let readable: Vec<_> = some.into_iter().filter(is_readable).collect();
+            let mut some = self.apply.lock().some_stranded(last.as_ref(), LOT);
+            if let Some((of, end)) = begin.as_ref().filter(|_| is_around) {
+                some.retain(|(tree, key)| (tree.id, key) <= (*of, end));
+            }
+            if some.is_empty() {
+                if is_around {
+                    break;
+                }
+                (last, is_around) = (None, true);
+                continue;
+            }
+            let mut readable = Vec::new();
+            for (tree, key) in some {
+                if failing == STRANDED_TRIES {
+                    break;
+                }
+                last = Some((tree.id, key.clone()));
+                match pages::find(&self.pool, tree, &key, |_| ()) {
+                    Ok(()) => readable.push((tree, key)),
+                    Err(_) => failing += 1,
+                }
+            }
             let mut applier = self.apply.lock();
             let _guard = FailOnPanic(self);
             self.health.check()?;
@@ -440,6 +455,7 @@ impl Shared {
                 retried.map_err(|e| self.fail_now(format!("putting into its tree what waited for a page failed: {e}")))?;
             }
         }
+        *self.apply.lock().stranded_tried() = last;
         Ok(())
     }
 

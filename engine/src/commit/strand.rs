@@ -41,6 +41,8 @@ pub(crate) struct Stranded {
     /// Bytes of these, about, and how many there may be.
     bytes: u64,
     limit: u64,
+    /// The key that was tried last: the next time others come first.
+    tried: Option<(TreeId, Box<[u8]>)>,
 }
 
 /// Where a write stands in the catalog.
@@ -70,7 +72,7 @@ enum Retry {
 impl Stranded {
     /// Nothing; `limit` bytes may be.
     pub(crate) fn new(limit: u64) -> Stranded {
-        Stranded { places: BTreeMap::new(), next: 0, bytes: 0, limit }
+        Stranded { places: BTreeMap::new(), next: 0, bytes: 0, limit, tried: None }
     }
 
     pub(super) fn is_any(&self) -> bool {
@@ -306,6 +308,11 @@ impl Applier {
     pub(super) fn some_stranded(&self, last: Option<&(TreeId, Box<[u8]>)>, count: usize) -> Vec<(Tree, Box<[u8]>)> {
         let some = self.stranded.some_behind(last, count).into_iter();
         some.filter_map(|(tree, key)| Some((self.keyspace(tree)?.tree().ok()?, key))).collect()
+    }
+
+    /// The stranded key that was tried last.
+    pub(super) fn stranded_tried(&mut self) -> &mut Option<(TreeId, Box<[u8]>)> {
+        &mut self.stranded.tried
     }
 
     /// Tries to put into their trees what is stranded of some keys. While no window is under way.
