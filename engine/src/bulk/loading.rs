@@ -3,12 +3,12 @@
 //! Until a commit names them they belong to the [`Loading`], which gives blocks and ids back when it is dropped.
 
 use super::Placed;
-use super::packing::Batch;
+use super::packing::{Batch, Image};
 use crate::blob;
 use crate::database::Shared;
 use crate::error::{Corruption, Result};
 use crate::flight::Flight;
-use crate::store::{Draw, page_header};
+use crate::store::Draw;
 use ashlar_bufferpool::BlockPtr;
 use ashlar_disk::Buffer;
 use std::sync::Arc;
@@ -30,25 +30,22 @@ impl Loading {
         Loading { placed: Vec::new(), flight, kept: false, shared }
     }
 
-    /// Seals the images of a batch and writes them, adjacent as far as free space allows.
+    /// Writes the images of a batch, adjacent as far as free space allows.
     pub(super) fn place(&mut self, batch: Batch) -> Result<()> {
-        let Batch { mut staging, images } = batch;
+        let Batch { staging, images } = batch;
         if images.list().is_empty() {
             return Ok(());
         }
         let store = self.shared.store();
         let block = store.block().bytes();
-        let lens: Vec<u64> = images.list().iter().map(|(_, len)| (len / block) as u64).collect();
+        let lens: Vec<u64> = images.list().iter().map(|image| (image.len / block) as u64).collect();
         let _promise = store.promise(lens.len() as u64, || self.shared.pool.dirty_pages(), Draw::Ordinary)?;
         let extents = store.allocate_batch(&lens)?;
         // Before there is memory for the next batch.
         self.flight.wait_until_few(IN_FLIGHT_MAX - 1);
         let (mut at, mut pointers) = (0, Vec::with_capacity(extents.len()));
         let mut stretches: Vec<(u64, usize, usize)> = Vec::new();
-        for (&(page, len), extent) in images.list().iter().zip(&extents) {
-            let image = &mut staging[at..at + len];
-            page_header::seal(image);
-            let crc = page_header::pointer_crc(image);
+        for (&Image { page, len, crc }, extent) in images.list().iter().zip(&extents) {
             let Some(pointer) = BlockPtr::new(extent.start, extent.len as u32, crc) else {
                 return Err(Corruption::page(page.0, None, "no pointer can name its blocks").into());
             };

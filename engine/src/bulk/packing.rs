@@ -11,6 +11,7 @@ use crate::btree::{Built, PageSink, TreeId};
 use crate::database::Shared;
 use crate::error::{Error, Result};
 use crate::pages;
+use crate::store::page_header;
 use crate::value::{cell, overflow};
 use ashlar_bufferpool::{PageId, PageMut};
 use ashlar_disk::AlignedBuf;
@@ -26,11 +27,20 @@ pub(super) struct Batch {
     pub(super) images: Images,
 }
 
+/// An image of a page that is to be placed, sealed.
+#[derive(Clone, Copy)]
+pub(super) struct Image {
+    pub(super) page: PageId,
+    /// Its bytes.
+    pub(super) len: usize,
+    /// Of its checksum what its block pointer will keep.
+    pub(super) crc: u32,
+}
+
 /// The images in a [`Batch`], in their order.
 pub(super) struct Images {
     shared: Arc<Shared>,
-    /// Pages, and the bytes of their images.
-    list: Vec<(PageId, usize)>,
+    list: Vec<Image>,
     bytes: usize,
 }
 
@@ -39,21 +49,20 @@ impl Images {
         Images { shared, list: Vec::new(), bytes: 0 }
     }
 
-    /// Pages, and the bytes of their images.
-    pub(super) fn list(&self) -> &[(PageId, usize)] {
+    pub(super) fn list(&self) -> &[Image] {
         &self.list
     }
 
     /// All of them have blocks: their ids, which are the caller's to give back from now on.
     pub(super) fn are_placed(mut self) -> impl Iterator<Item = PageId> {
-        std::mem::take(&mut self.list).into_iter().map(|(page, _)| page)
+        std::mem::take(&mut self.list).into_iter().map(|image| image.page)
     }
 }
 
 impl Drop for Images {
     fn drop(&mut self) {
         if !self.list.is_empty() {
-            self.shared.store().give_back_ids(self.list.iter().map(|(page, _)| *page));
+            self.shared.store().give_back_ids(self.list.iter().map(|image| image.page));
         }
     }
 }
@@ -124,10 +133,13 @@ impl Packing {
         pages::take_ids(&self.shared.pool, 1, || Ok(store.take_fresh_id()))
     }
 
-    /// The image of a page stands behind those that are there.
+    /// The image of a page stands behind those that are there. It is sealed while its bytes are in the processor's caches.
     fn take(&mut self, page: PageId, len: usize) {
-        self.batch.images.list.push((page, len));
-        self.batch.images.bytes += len;
+        let Batch { staging, images } = &mut self.batch;
+        let image = &mut staging[images.bytes..][..len];
+        page_header::seal(image);
+        images.list.push(Image { page, len, crc: page_header::pointer_crc(image) });
+        images.bytes += len;
     }
 
     fn place(&mut self, batch: Batch) -> Result<()> {
