@@ -24,6 +24,7 @@ pub mod fs;
 mod mapping;
 pub mod memory;
 mod parts;
+mod past_caches;
 pub mod real;
 pub mod rescue;
 pub mod sim;
@@ -40,6 +41,7 @@ pub use fs::{
     SyncKind, Transfer, TransferOp,
 };
 pub use parts::BufPart;
+pub use past_caches::copy_past_caches;
 pub use real::probe;
 pub use spare::Spares;
 pub use sync_once::SyncOnce;

@@ -4,6 +4,7 @@
 //! 2. A load that is smaller than one such lot is built by the caller, as is each where the engine may have no threads.
 //! 3. No thread is left when a [`Feed`] is gone, however it ends; and all that it has written is its [`Bulk`]'s, or given back.
 
+use super::lot::{Brings, Lot};
 use super::packing::Packing;
 use super::stage::{Stage, gone};
 use crate::Background;
@@ -14,37 +15,6 @@ use crate::value::cell;
 use ashlar_disk::sync::Mutex;
 use std::sync::Arc;
 
-/// What an entry brings.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Brings {
-    /// A value that stands in the tree's pages.
-    Value,
-    /// The name of a blob that was written.
-    Blob,
-}
-
-/// Entries that follow each other.
-#[derive(Default)]
-struct Lot {
-    /// Keys and what they bring, one behind the other.
-    bytes: Vec<u8>,
-    /// Of each entry, the lengths of both.
-    entries: Vec<(usize, usize, Brings)>,
-}
-
-impl Lot {
-    fn last_key(&self) -> Option<&[u8]> {
-        let &(key_len, len, _) = self.entries.last()?;
-        let at = self.bytes.len() - len - key_len;
-        Some(&self.bytes[at..at + key_len])
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.entries.clear();
-    }
-}
-
 /// Builds a tree out of lots.
 struct Builder {
     bulk: Bulk<Packing>,
@@ -54,12 +24,8 @@ struct Builder {
 impl Builder {
     fn build(&mut self, lot: &Lot) -> Result<()> {
         let limits = self.bulk.limits();
-        let mut rest = &lot.bytes[..];
-        for &(key_len, len, brings) in &lot.entries {
-            let (key, behind) = rest.split_at(key_len);
-            let (bytes, behind) = behind.split_at(len);
-            rest = behind;
-            let outcome = match (brings, len <= limits.inline_value_max(key_len)) {
+        for (key, brings, bytes) in lot.entries() {
+            let outcome = match (brings, bytes.len() <= limits.inline_value_max(key.len())) {
                 (Brings::Value, true) => self.bulk.push(key, cell::INLINE, bytes),
                 (Brings::Value, false) => self.push_long(key, cell::OVERFLOW, bytes)?,
                 (Brings::Blob, true) => self.bulk.push(key, cell::BLOB, bytes),
@@ -67,7 +33,7 @@ impl Builder {
             };
             outcome.map_err(|e| match e {
                 BulkError::Sink(e) => e,
-                BulkError::TooLarge => Error::KeyTooLarge { len: key_len, max: limits.key_max },
+                BulkError::TooLarge => Error::KeyTooLarge { len: key.len(), max: limits.key_max },
             })?;
         }
         Ok(())
@@ -84,7 +50,7 @@ impl Builder {
 pub(super) struct Feed {
     shared: Arc<Shared>,
     lot: Lot,
-    /// The last key that was handed over, if any was.
+    /// The last key, if there is one.
     last: Option<Vec<u8>>,
     /// Until a thread has it.
     builder: Option<Box<Builder>>,
@@ -99,7 +65,7 @@ impl Feed {
         let builder = Box::new(Builder { bulk, tree: options.tree });
         Feed {
             shared: shared.clone(),
-            lot: Lot::default(),
+            lot: Lot::new(shared.options.bulk_lot),
             last: None,
             builder: Some(builder),
             thread: None,
@@ -109,7 +75,7 @@ impl Feed {
 
     /// Whether an entry with this key may come next.
     pub(super) fn is_next(&self, key: &[u8]) -> bool {
-        self.lot.last_key().or(self.last.as_deref()).is_none_or(|last| last < key)
+        self.last.as_deref().is_none_or(|last| last < key)
     }
 
     /// Adds the next entry. Its key is above that of the one before.
@@ -117,18 +83,15 @@ impl Feed {
     /// # Errors
     /// What was handed over can't be built, this entry or an earlier one.
     pub(super) fn add(&mut self, key: &[u8], brings: Brings, bytes: &[u8]) -> Result<()> {
-        self.lot.bytes.extend_from_slice(key);
-        self.lot.bytes.extend_from_slice(bytes);
-        self.lot.entries.push((key.len(), bytes.len(), brings));
-        if self.lot.bytes.len() < self.shared.options.bulk_lot { Ok(()) } else { self.hand_over() }
+        let last = self.last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
+        self.lot.add(key, brings, bytes);
+        if self.lot.len() < self.shared.options.bulk_lot { Ok(()) } else { self.hand_over() }
     }
 
     fn hand_over(&mut self) -> Result<()> {
-        if let Some(key) = self.lot.last_key() {
-            let last = self.last.get_or_insert_default();
-            last.clear();
-            last.extend_from_slice(key);
-        }
+        self.lot.close();
         let may_start = self.shared.options.background != Background::Manual;
         if let Some(builder) = self.builder.take_if(|_| may_start) {
             let (spares, weight) = (self.spares.clone(), self.shared.options.bulk_lot);
@@ -144,8 +107,9 @@ impl Feed {
             self.lot.clear();
             return Ok(());
         }
-        let full = std::mem::replace(&mut self.lot, self.spares.lock().pop().unwrap_or_default());
-        let weight = full.bytes.len();
+        let next = self.spares.lock().pop().unwrap_or_else(|| Lot::new(self.shared.options.bulk_lot));
+        let full = std::mem::replace(&mut self.lot, next);
+        let weight = full.len();
         match self.thread.as_ref().is_some_and(|thread| thread.give(full, weight)) {
             true => Ok(()),
             // It tells why it takes nothing any more.
@@ -159,6 +123,7 @@ impl Feed {
     /// As [`Feed::add`].
     pub(super) fn finish(mut self) -> Result<Bulk<Packing>> {
         if let Some(mut builder) = self.builder.take() {
+            self.lot.close();
             builder.build(&self.lot)?;
             return Ok(builder.bulk);
         }

@@ -1,6 +1,6 @@
 //! Bulk load: sorted entries become full pages, written around the pool to fresh runs, and one commit makes them a keyspace's tree.
 //!
-//! 1. Entries go to a thread that builds the pages ([`feed`]), bottom-up, packed side by side in a transfer's memory, under ids that were
+//! 1. Entries go, many at a time ([`lot`]), to a thread that builds the pages ([`feed`]), bottom-up, packed side by side in a transfer's memory, under ids that were
 //!    never used ([`packing`]). These go to another thread, which writes them in large transfers to blocks that nothing refers to
 //!    ([`loading`]). Values too long for a leaf go to overflow pages (likewise) or blobs.
 //! 2. The data file is synced.
@@ -16,6 +16,7 @@
 
 mod feed;
 mod loading;
+mod lot;
 mod packing;
 mod stage;
 
@@ -28,8 +29,9 @@ use crate::keyspace::Keyspace;
 use crate::options::Durability;
 use crate::value::cell;
 use ashlar_bufferpool::{BlockPtr, PageId};
-use feed::{Brings, Feed};
+use feed::Feed;
 use loading::Loading;
+use lot::Brings;
 use std::sync::atomic::Ordering;
 
 /// A page, or a run of a blob, that a bulk load has written.
