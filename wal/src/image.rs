@@ -5,7 +5,8 @@ use crate::format::{FRAME_SIZE, HEADER_SIZE, frame};
 use crate::layout::FlushPlan;
 use std::sync::Arc;
 
-/// The bytes of a record, as the caller hands them over: no copy is made before the flush is assembled.
+/// The bytes of a record, as the caller hands them over. Only of a small one a copy is made before the flush is assembled, so that it can go
+/// where it was made.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// The log's alone.
@@ -42,16 +43,26 @@ impl From<Arc<[u8]>> for Body {
     }
 }
 
+/// A record that is to be written.
+#[derive(Debug)]
+pub(crate) enum Record {
+    /// So many bytes, which stand with those of other small ones.
+    Small(usize),
+    Apart(Body),
+}
+
 /// The records of consecutive flushes as one stream of bytes.
 pub(crate) struct Stream<'a> {
-    bodies: std::slice::Iter<'a, Body>,
+    records: std::slice::Iter<'a, Record>,
+    /// Bytes of the small ones.
+    small: &'a [u8],
     current: Option<Framed<'a>>,
 }
 
 impl<'a> Stream<'a> {
     /// From the start of the first record on.
-    pub(crate) fn new(bodies: &'a [Body]) -> Stream<'a> {
-        Stream { bodies: bodies.iter(), current: None }
+    pub(crate) fn new(records: &'a [Record], small: &'a [u8]) -> Stream<'a> {
+        Stream { records: records.iter(), small, current: None }
     }
 
     /// Fills the payload of a flush; `flush` is its first `length` bytes. The header is left alone.
@@ -72,11 +83,14 @@ impl<'a> Stream<'a> {
 
     /// Whether every byte was placed.
     pub(crate) fn is_done(&self) -> bool {
-        self.current.is_none() && self.bodies.len() == 0
+        self.current.is_none() && self.records.len() == 0 && self.small.is_empty()
     }
 
     fn next_record(&mut self, start: Lsn) -> Framed<'a> {
-        let body = self.bodies.next().expect("the layout placed exactly these records").bytes();
+        let body = match self.records.next().expect("the layout placed exactly these records") {
+            Record::Small(len) => self.small.split_off(..*len).expect("as many bytes as the small records have"),
+            Record::Apart(body) => body.bytes(),
+        };
         let (head, end) = frame(start, body.len() as u32);
         Framed { head, body, end, done: 0 }
     }
@@ -140,8 +154,16 @@ mod tests {
             }
         }
         plans.extend(layout.close_if_used());
-        let bodies: Vec<_> = bodies.iter().cloned().map(Body::from).collect();
-        let mut stream = Stream::new(&bodies);
+        let mut small = Vec::new();
+        let some_apart = bodies.iter().enumerate().map(|(index, body)| match index % 3 {
+            0 => Record::Apart(body.clone().into()),
+            _ => {
+                small.extend_from_slice(body);
+                Record::Small(body.len())
+            }
+        });
+        let queued: Vec<_> = some_apart.collect();
+        let mut stream = Stream::new(&queued, &small);
         let images = plans.iter().map(|plan| {
             let mut flush = vec![0; plan.length as usize];
             stream.fill(plan, &mut flush);

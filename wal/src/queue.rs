@@ -4,14 +4,15 @@
 //! records come; flushes that fill up are closed on the way, the open one is closed by whoever writes it.
 //!
 //! Invariants:
-//! 1. `bodies` are the records in the flushes of `plans` and in the open one, in order; a batch takes all of them, so a record's
+//! 1. `records` are those in the flushes of `plans` and in the open one, in order; a batch takes all of them, so a record's
 //!    pieces are always written by one batch.
 //! 2. After a failure nothing is kept: positions are still given out, but nothing will be written at them.
 
-use crate::image::Body;
+use crate::image::{Body, Record};
 use crate::layout::{FlushPlan, Layout, Place};
 use crate::room::Budget;
 use crate::{Error, Lsn, Result};
+use ashlar_disk::FarBuf;
 
 /// Records that wait to be written.
 #[derive(Debug)]
@@ -32,20 +33,49 @@ pub(crate) struct Batch {
     /// The flushes, all closed.
     pub(crate) plans: Vec<FlushPlan>,
     /// The records.
-    pub(crate) bodies: Vec<Body>,
+    pub(crate) records: Vec<Record>,
+    /// Bytes of small ones, which whoever writes them reads side by side: the records themselves stay with the threads that have made them.
+    small: Option<FarBuf>,
 }
 
 impl Batch {
+    fn push(&mut self, body: Body) {
+        let bytes = body.bytes();
+        let is_small = bytes.len() <= SMALL;
+        match is_small
+            .then(|| self.small.get_or_insert_with(|| FarBuf::new(SMALL_MAX)))
+            .filter(|small| small.room() >= bytes.len())
+        {
+            Some(small) => {
+                small.push(bytes);
+                self.records.push(Record::Small(bytes.len()));
+            }
+            None => self.records.push(Record::Apart(body)),
+        }
+    }
+
+    /// Bytes of small records, side by side.
+    pub(crate) fn small(&self) -> &[u8] {
+        self.small.as_ref().map_or(&[], FarBuf::bytes)
+    }
+
     /// Forgets what was written, keeps the memory for the next time (some of it).
     pub(crate) fn clear(&mut self) {
         self.plans.clear();
-        self.bodies.clear();
-        self.bodies.shrink_to(BODIES_KEPT);
+        self.records.clear();
+        self.records.shrink_to(RECORDS_KEPT);
+        self.small.iter_mut().for_each(FarBuf::clear);
     }
 }
 
 /// For how many records a queue keeps memory.
-const BODIES_KEPT: usize = 64 << 10;
+const RECORDS_KEPT: usize = 64 << 10;
+
+/// Bytes of a small record, at most.
+const SMALL: usize = 512;
+
+/// Bytes of small records in a batch, at most. Memory for as many is taken, and touched as far as it is used.
+const SMALL_MAX: usize = 8 << 20;
 
 impl Queue {
     /// The next flush begins where `layout` says.
@@ -59,7 +89,7 @@ impl Queue {
         let plans = &mut self.pending.plans;
         let place = self.layout.place(size, |plan| plans.push(plan));
         if !self.failed {
-            self.pending.bodies.push(body);
+            self.pending.push(body);
         } else {
             // (2)
             self.pending.plans.clear();
@@ -76,6 +106,7 @@ impl Queue {
     /// Moves all that is pending to `batch`, which is empty; gives where the flush behind it begins.
     pub(crate) fn take(&mut self, batch: &mut Batch) -> Lsn {
         let end = self.cut();
+        self.pending.small.iter_mut().for_each(FarBuf::close);
         std::mem::swap(&mut self.pending, batch);
         end
     }
@@ -114,5 +145,38 @@ impl Queue {
     /// Whether room is given at all.
     pub(crate) fn check_room(&self) -> Result<()> {
         self.refused.clone().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small ones, longer ones between them, and more than there is memory for: all come in their order, batch after batch.
+    #[test]
+    fn records_of_all_sizes_keep_their_order() {
+        let mut batch = Batch::default();
+        for count in [10, 20_000, 300] {
+            let bodies: Vec<Vec<u8>> = (0..count).map(|nth| vec![nth as u8; [0, 1, 500, SMALL, SMALL + 1][nth % 5]]).collect();
+            let mut more = bodies.clone();
+            if count == 20_000 {
+                more.extend(std::iter::repeat_n(vec![7; SMALL], SMALL_MAX / SMALL));
+            }
+            more.iter().cloned().for_each(|body| batch.push(body.into()));
+            batch.small.iter_mut().for_each(FarBuf::close);
+            let (mut small, mut apart) = (batch.small(), 0);
+            for (record, body) in batch.records.iter().zip(&more) {
+                match record {
+                    Record::Small(len) => assert_eq!(small.split_off(..*len), Some(&body[..])),
+                    Record::Apart(found) => {
+                        assert_eq!(found.bytes(), body);
+                        apart += usize::from(body.len() <= SMALL);
+                    }
+                }
+            }
+            assert!(small.is_empty() && batch.records.len() == more.len());
+            assert_eq!(apart > 0, count == 20_000, "only where there is no memory for all");
+            batch.clear();
+        }
     }
 }

@@ -44,14 +44,14 @@ impl Writer {
     /// Writes the batch's flushes, one behind the other; tells `confirm` where each one ends as soon as it is durable.
     pub(crate) fn write(&mut self, pool: &Pool, counters: &Counters, mut confirm: impl FnMut(Lsn)) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let mut stream = Stream::new(&batch.bodies);
+        let mut stream = Stream::new(&batch.records, batch.small());
         for plan in &batch.plans {
             self.write_flush(plan, &mut stream, pool)?;
             counters.flush(plan, &self.geometry);
             confirm(plan.end(&self.geometry));
         }
         debug_assert!(stream.is_done(), "a batch is whole records");
-        counters.records.fetch_add(batch.bodies.len() as u64, Relaxed);
+        counters.records.fetch_add(batch.records.len() as u64, Relaxed);
         self.batch = batch;
         self.batch.clear();
         Ok(())

@@ -1,17 +1,8 @@
 //! Entries of a bulk load that are handed to another thread together.
 //!
-//! Its memory is used again: were it written as any other, each line would first be asked back from the caches of the processor that has read
-//! it last. So entries gather in a little memory of the writer's own, and go from there past the caches.
-//!
 //! Each entry is the lengths of its key and of what it brings (4 bytes each), a byte that says what that is, and both.
 
-use ashlar_disk::{AlignedBuf, copy_past_caches};
-
-/// Bytes that gather before they go.
-const NEAR: usize = 4096;
-
-/// What they go in multiples of: a line of the processor's caches.
-const LINE: usize = 64;
+use ashlar_disk::FarBuf;
 
 /// Bytes of an entry before its key.
 const HEAD: usize = 9;
@@ -26,24 +17,17 @@ pub(super) enum Brings {
 }
 
 /// Entries that follow each other.
-pub(super) struct Lot {
-    /// What comes behind `far`.
-    near: Vec<u8>,
-    far: AlignedBuf,
-    /// Bytes of `far` that are taken: whole lines, until it is closed.
-    taken: usize,
-}
+pub(super) struct Lot(FarBuf);
 
 impl Lot {
     /// An empty one for so many bytes, about.
     pub(super) fn new(bytes: usize) -> Lot {
-        let far = AlignedBuf::zeroed(bytes.saturating_add(NEAR).next_multiple_of(NEAR));
-        Lot { near: Vec::with_capacity(2 * NEAR), far, taken: 0 }
+        Lot(FarBuf::new(bytes))
     }
 
     /// How much it holds, in bytes.
     pub(super) fn len(&self) -> usize {
-        self.taken + self.near.len()
+        self.0.len()
     }
 
     /// Adds an entry. Key and value are shorter than 4 GiB.
@@ -52,35 +36,17 @@ impl Lot {
         head[..4].copy_from_slice(&(key.len() as u32).to_le_bytes());
         head[4..8].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
         head[8] = brings as u8;
-        self.near.extend_from_slice(&head);
-        self.near.extend_from_slice(key);
-        self.near.extend_from_slice(bytes);
-        if self.near.len() >= NEAR {
-            self.send(self.near.len() / LINE * LINE);
-        }
+        [&head, key, bytes].iter().for_each(|part| self.0.push(part));
     }
 
     /// No entry follows.
     pub(super) fn close(&mut self) {
-        self.send(self.near.len());
-    }
-
-    fn send(&mut self, count: usize) {
-        let end = self.taken + count;
-        if end > self.far.len() {
-            let mut larger = AlignedBuf::zeroed((2 * end).next_multiple_of(NEAR));
-            larger[..self.taken].copy_from_slice(&self.far[..self.taken]);
-            self.far = larger;
-        }
-        copy_past_caches(&mut self.far[self.taken..end], &self.near[..count]);
-        self.near.drain(..count);
-        self.taken = end;
+        self.0.close();
     }
 
     /// The entries, once it is closed.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], Brings, &[u8])> {
-        debug_assert!(self.near.is_empty(), "a lot that is read is closed");
-        let mut rest = &self.far[..self.taken];
+        let mut rest = self.0.bytes();
         std::iter::from_fn(move || {
             let (head, behind) = rest.split_first_chunk::<HEAD>()?;
             let len = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
@@ -93,8 +59,7 @@ impl Lot {
 
     /// Takes all entries away.
     pub(super) fn clear(&mut self) {
-        self.taken = 0;
-        self.near.clear();
+        self.0.clear();
     }
 }
 
