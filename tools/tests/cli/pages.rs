@@ -122,9 +122,11 @@ fn stat_counts_pages_by_kind() {
     assert!((fill - used as f64 / (leaves * 8192) as f64).abs() < 0.001 && (0.5..1.0).contains(&fill), "{fill}");
 
     let text = dir.run("stat db --pages").done();
-    let percent = format!("{:.0} %", fill * 100.0);
+    let percent = |fill: f64| format!("{:.0} %", fill * 100.0);
+    let inner = percent(stat["keyspaces"][0]["page_kinds"]["inner"]["fill"].as_f64().unwrap());
+    let percent = percent(fill);
     for line in [
-        format!("            5 000 entries default, height 2: {leaves} leaves {percent} full, 1 inner page 4 % full"),
+        format!("            5 000 entries default, height 2: {leaves} leaves {percent} full, 1 inner page {inner} full"),
         "            1 entry   large, height 1: 1 leaf 0 % full, 2 blob runs with 293.0 KiB".into(),
         "            1 entry   long, height 1: 1 leaf 0 % full, 3 overflow pages 81 % full".into(),
         "pages       kind           number       in use    fill".into(),
