@@ -52,17 +52,17 @@ pub(crate) enum Record {
 }
 
 /// The records of consecutive flushes as one stream of bytes.
-pub(crate) struct Stream<'a> {
+pub(crate) struct Stream<'a, I> {
     records: std::slice::Iter<'a, Record>,
-    /// Bytes of the small ones.
-    small: &'a [u8],
+    /// Bytes of the small ones: those that come next, and those behind.
+    small: (&'a [u8], I),
     current: Option<Framed<'a>>,
 }
 
-impl<'a> Stream<'a> {
+impl<'a, I: Iterator<Item = &'a [u8]>> Stream<'a, I> {
     /// From the start of the first record on.
-    pub(crate) fn new(records: &'a [Record], small: &'a [u8]) -> Stream<'a> {
-        Stream { records: records.iter(), small, current: None }
+    pub(crate) fn new(records: &'a [Record], small: I) -> Stream<'a, I> {
+        Stream { records: records.iter(), small: (&[], small), current: None }
     }
 
     /// Fills the payload of a flush; `flush` is its first `length` bytes. The header is left alone.
@@ -83,17 +83,25 @@ impl<'a> Stream<'a> {
 
     /// Whether every byte was placed.
     pub(crate) fn is_done(&self) -> bool {
-        self.current.is_none() && self.records.len() == 0 && self.small.is_empty()
+        self.current.is_none() && self.records.len() == 0 && self.small.0.is_empty()
     }
 
     fn next_record(&mut self, start: Lsn) -> Framed<'a> {
         let body = match self.records.next().expect("the layout placed exactly these records") {
-            Record::Small(len) => self.small.split_off(..*len).expect("as many bytes as the small records have"),
+            Record::Small(len) => next_small(&mut self.small.0, &mut self.small.1, *len),
             Record::Apart(body) => body.bytes(),
         };
         let (head, end) = frame(start, body.len() as u32);
         Framed { head, body, end, done: 0 }
     }
+}
+
+/// The next small record, of so many bytes: in `part`, or in the next one.
+pub(crate) fn next_small<'a>(part: &mut &'a [u8], parts: &mut impl Iterator<Item = &'a [u8]>, len: usize) -> &'a [u8] {
+    if part.is_empty() && len > 0 {
+        *part = parts.next().unwrap_or(&[]);
+    }
+    part.split_off(..len).expect("small records stand side by side, each whole in one part")
 }
 
 /// A record between its two words, some of it placed already.
@@ -163,7 +171,7 @@ mod tests {
             }
         });
         let queued: Vec<_> = some_apart.collect();
-        let mut stream = Stream::new(&queued, &small);
+        let mut stream = Stream::new(&queued, std::iter::once(&small[..]));
         let images = plans.iter().map(|plan| {
             let mut flush = vec![0; plan.length as usize];
             stream.fill(plan, &mut flush);

@@ -35,28 +35,36 @@ pub(crate) struct Batch {
     /// The records.
     pub(crate) records: Vec<Record>,
     /// Bytes of small ones, which whoever writes them reads side by side: the records themselves stay with the threads that have made them.
-    small: Option<FarBuf>,
+    small: Vec<FarBuf>,
+    /// So many of these are in use.
+    used: usize,
 }
 
 impl Batch {
     fn push(&mut self, body: Body) {
         let bytes = body.bytes();
-        let is_small = bytes.len() <= SMALL;
-        match is_small
-            .then(|| self.small.get_or_insert_with(|| FarBuf::new(SMALL_MAX)))
-            .filter(|small| small.room() >= bytes.len())
-        {
-            Some(small) => {
-                small.push(bytes);
-                self.records.push(Record::Small(bytes.len()));
-            }
-            None => self.records.push(Record::Apart(body)),
+        if bytes.len() > SMALL {
+            self.records.push(Record::Apart(body));
+            return;
         }
+        if self.used == 0 || self.small[self.used - 1].room() < bytes.len() {
+            if self.used == self.small.len() {
+                self.small.push(FarBuf::new(CHUNK));
+            }
+            self.used += 1;
+        }
+        self.small[self.used - 1].push(bytes);
+        self.records.push(Record::Small(bytes.len()));
     }
 
-    /// Bytes of small records, side by side.
-    pub(crate) fn small(&self) -> &[u8] {
-        self.small.as_ref().map_or(&[], FarBuf::bytes)
+    /// Nothing is added before it has been cleared.
+    fn close(&mut self) {
+        self.small[..self.used].iter_mut().for_each(FarBuf::close);
+    }
+
+    /// Small records, side by side, each whole in one part.
+    pub(crate) fn small(&self) -> impl Iterator<Item = &[u8]> {
+        self.small[..self.used].iter().map(FarBuf::bytes)
     }
 
     /// Forgets what was written, keeps the memory for the next time (some of it).
@@ -64,7 +72,9 @@ impl Batch {
         self.plans.clear();
         self.records.clear();
         self.records.shrink_to(RECORDS_KEPT);
-        self.small.iter_mut().for_each(FarBuf::clear);
+        self.small[..self.used].iter_mut().for_each(FarBuf::clear);
+        self.small.truncate(CHUNKS_KEPT);
+        self.used = 0;
     }
 }
 
@@ -74,8 +84,11 @@ const RECORDS_KEPT: usize = 64 << 10;
 /// Bytes of a small record, at most.
 const SMALL: usize = 512;
 
-/// Bytes of small records in a batch, at most. Memory for as many is taken, and touched as far as it is used.
-const SMALL_MAX: usize = 8 << 20;
+/// Bytes of small records for which memory is taken at once.
+const CHUNK: usize = 128 << 10;
+
+/// For how many times as many a queue keeps memory.
+const CHUNKS_KEPT: usize = 64;
 
 impl Queue {
     /// The next flush begins where `layout` says.
@@ -106,7 +119,7 @@ impl Queue {
     /// Moves all that is pending to `batch`, which is empty; gives where the flush behind it begins.
     pub(crate) fn take(&mut self, batch: &mut Batch) -> Lsn {
         let end = self.cut();
-        self.pending.small.iter_mut().for_each(FarBuf::close);
+        self.pending.close();
         std::mem::swap(&mut self.pending, batch);
         end
     }
@@ -151,31 +164,25 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::next_small;
 
-    /// Small ones, longer ones between them, and more than there is memory for: all come in their order, batch after batch.
+    /// Small ones, more than stand side by side, and longer ones between them: all come in their order, batch after batch.
     #[test]
     fn records_of_all_sizes_keep_their_order() {
         let mut batch = Batch::default();
         for count in [10, 20_000, 300] {
             let bodies: Vec<Vec<u8>> = (0..count).map(|nth| vec![nth as u8; [0, 1, 500, SMALL, SMALL + 1][nth % 5]]).collect();
-            let mut more = bodies.clone();
-            if count == 20_000 {
-                more.extend(std::iter::repeat_n(vec![7; SMALL], SMALL_MAX / SMALL));
-            }
-            more.iter().cloned().for_each(|body| batch.push(body.into()));
-            batch.small.iter_mut().for_each(FarBuf::close);
-            let (mut small, mut apart) = (batch.small(), 0);
-            for (record, body) in batch.records.iter().zip(&more) {
+            bodies.iter().cloned().for_each(|body| batch.push(body.into()));
+            batch.close();
+            let (mut parts, mut part) = (batch.small(), &[][..]);
+            for (record, body) in batch.records.iter().zip(&bodies) {
                 match record {
-                    Record::Small(len) => assert_eq!(small.split_off(..*len), Some(&body[..])),
-                    Record::Apart(found) => {
-                        assert_eq!(found.bytes(), body);
-                        apart += usize::from(body.len() <= SMALL);
-                    }
+                    Record::Small(len) => assert_eq!(next_small(&mut part, &mut parts, *len), &body[..]),
+                    Record::Apart(found) => assert!(found.bytes() == body && body.len() > SMALL),
                 }
             }
-            assert!(small.is_empty() && batch.records.len() == more.len());
-            assert_eq!(apart > 0, count == 20_000, "only where there is no memory for all");
+            assert!(part.is_empty() && parts.next().is_none() && batch.records.len() == bodies.len());
+            drop(parts);
             batch.clear();
         }
     }

@@ -51,13 +51,19 @@ impl Writer {
             confirm(plan.end(&self.geometry));
         }
         debug_assert!(stream.is_done(), "a batch is whole records");
+        drop(stream);
         counters.records.fetch_add(batch.records.len() as u64, Relaxed);
         self.batch = batch;
         self.batch.clear();
         Ok(())
     }
 
-    fn write_flush(&mut self, plan: &FlushPlan, stream: &mut Stream<'_>, pool: &Pool) -> Result<()> {
+    fn write_flush<'a>(
+        &mut self,
+        plan: &FlushPlan,
+        stream: &mut Stream<'a, impl Iterator<Item = &'a [u8]>>,
+        pool: &Pool,
+    ) -> Result<()> {
         let end = plan.end(&self.geometry);
         let padded = end.since(plan.start) as usize;
         if self.image.len() < padded {
