@@ -41,7 +41,7 @@ pub use fs::{
     SyncKind, Transfer, TransferOp,
 };
 pub use parts::BufPart;
-pub use past_caches::{FarBuf, copy_past_caches};
+pub use past_caches::FarBuf;
 pub use real::probe;
 pub use spare::Spares;
 pub use sync_once::SyncOnce;

@@ -10,7 +10,7 @@ use crate::AlignedBuf;
 ///
 /// # Panics
 /// Where the lengths differ.
-pub fn copy_past_caches(into: &mut [u8], from: &[u8]) {
+fn copy_past_caches(into: &mut [u8], from: &[u8]) {
     assert_eq!(into.len(), from.len(), "a copy of another length");
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
